@@ -1,0 +1,178 @@
+"""Forward kinematics of the tool tip, read from the arm's MJCF without MuJoCo, the same for numpy and torch (xp).
+
+A point v in a joint's frame is carried to the parent frame by v' = p + R (k k^T + sin(q) [k]x + cos(q) (I - k k^T)) v
+(Rodrigues), so the tip is found by carrying one vector from the tool to the base: no rotation matrices are formed.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from mbrl_core.arm import ArmProfile
+from mbrl_core.config import refuse
+from mbrl_core.types import Array, Vector
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A body with the hinge that turns it: v' = offset + [v, sin(q) v, cos(q) v] carried by `carry` (3, 9)."""
+
+    offset: Vector
+    carry: Vector
+
+
+class Chain:
+    """From the controlled joints to the tool tip."""
+
+    def __init__(self, profile: ArmProfile) -> None:
+        """Read the chain.
+
+        Raises:
+          ValueError: a joint or the tool site is not in the MJCF, or the MJCF uses what this reader does not support.
+        """
+        root = _read(profile.mjcf_path)
+        self._segments, self._tool = _chain(root, profile)
+        self._constants: dict[tuple[str, Any], list[tuple[Array, Array]]] = {}
+
+    def tip(self, joints: Array) -> Array:
+        """Tool tip in the base frame (xp).
+
+        Args:
+          joints: (..., J) rad, controlled joints in the profile's order.
+
+        Returns:
+          (..., 3) m.
+        """
+        xp = array_namespace(joints)
+        constants = self._as(xp, joints)
+        sines, cosines = xp.sin(joints), xp.cos(joints)
+        point = constants[-1][0]
+        for index in range(len(self._segments) - 1, -1, -1):
+            offset, carry = constants[index]
+            fixed, sine, cosine = (point @ carry[:, 3 * part : 3 * part + 3] for part in range(3))
+            point = offset + fixed + sines[..., index, None] * sine + cosines[..., index, None] * cosine
+        return point
+
+    def _as(self, xp: Any, like: Array) -> list[tuple[Array, Array]]:
+        """Offsets and carries in the caller's array type; the last entry holds the tool's own offset."""
+        key = (xp.__name__, like.dtype)
+        if key not in self._constants:
+            pairs = [(segment.offset, segment.carry) for segment in self._segments] + [(self._tool, self._tool)]
+            self._constants[key] = [
+                (xp.asarray(first, dtype=like.dtype), xp.asarray(second, dtype=like.dtype)) for first, second in pairs
+            ]
+        return self._constants[key]
+
+
+def _chain(root: ElementTree.Element, profile: ArmProfile) -> tuple[list[Segment], Vector]:
+    bodies, site = _path_to_site(root, profile)
+    controlled = [joint.name for joint in profile.joints if joint.controlled]
+    held = {joint.name: joint.home_rad for joint in profile.joints if not joint.controlled}
+    segments: list[Segment] = []
+    offset, rotation = np.zeros(3), np.eye(3)  # fixed frame since the last hinge
+    for body in bodies:
+        offset, rotation = offset + rotation @ _numbers(body, "pos", 3), rotation @ _rotation(body)
+        for joint in body.findall("joint"):
+            name, axis = joint.get("name", ""), _axis(joint, profile)
+            if name in controlled:
+                if name != controlled[len(segments)]:
+                    expected = f"{name} next (order of the MJCF)"
+                    raise refuse(f"{profile.name}.joints", expected, controlled[len(segments)])
+                segments.append(Segment(offset, _carry(rotation, axis)))
+                offset, rotation = np.zeros(3), np.eye(3)
+            elif name in held:
+                rotation = rotation @ rodrigues(axis, held[name])
+            else:
+                raise refuse(f"{profile.name}.joints", f"joint {name!r} of the MJCF", [j.name for j in profile.joints])
+    if len(segments) != len(controlled):
+        raise refuse(f"{profile.name}.joints", f"controlled joints on the way to {profile.tool_site!r}", controlled)
+    return segments, offset + rotation @ _numbers(site, "pos", 3)
+
+
+def _carry(rotation: Vector, axis: Vector) -> Vector:
+    """The three matrices of Rodrigues' formula in a fixed frame, transposed for row vectors: (3, 9)."""
+    along = np.outer(axis, axis)
+    parts = (along, _cross(axis), np.eye(3) - along)
+    return np.concatenate([(rotation @ part).T for part in parts], axis=1)
+
+
+def rodrigues(axis: Vector, angle_rad: float) -> Vector:
+    """Rotation matrix about a unit axis: (3, 3)."""
+    cross = _cross(axis)
+    return np.asarray(np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * cross @ cross)
+
+
+def _cross(axis: Vector) -> Vector:
+    x, y, z = axis
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def _read(path: Path) -> ElementTree.Element:
+    if not path.is_file():
+        raise refuse("mjcf", "a file", str(path))
+    root = ElementTree.parse(path).getroot()
+    compiler = root.find("compiler")
+    angle = "degree" if compiler is None else compiler.get("angle", "degree")
+    if angle != "radian":
+        raise refuse(f"{path.name}: compiler.angle", "radian", angle)
+    eulerseq = "xyz" if compiler is None else compiler.get("eulerseq", "xyz")
+    if eulerseq != "xyz":
+        raise refuse(f"{path.name}: compiler.eulerseq", "xyz", eulerseq)
+    return root
+
+
+def _path_to_site(
+    root: ElementTree.Element, profile: ArmProfile
+) -> tuple[list[ElementTree.Element], ElementTree.Element]:
+    world = root.find("worldbody")
+    stack = [] if world is None else [(world, [])]
+    joints, found = set(), None
+    while stack:
+        node, path = stack.pop()
+        joints |= {joint.get("name") for joint in node.findall("joint")}
+        for site in node.findall("site"):
+            if site.get("name") == profile.tool_site:
+                found = path, site
+        stack += [(body, [*path, body]) for body in node.findall("body")]
+    for joint in profile.joints:
+        if joint.name not in joints:
+            raise refuse(f"{profile.name}.joints", f"a joint of {profile.mjcf}: {sorted(map(str, joints))}", joint.name)
+    if found is None:
+        raise refuse(f"{profile.name}.tool_site", f"a site of {profile.mjcf}", profile.tool_site)
+    return found
+
+
+def _numbers(element: ElementTree.Element, name: str, count: int) -> Vector:
+    text = element.get(name)
+    values = np.zeros(count) if text is None else np.array(text.split(), dtype=float)
+    if len(values) != count:
+        raise refuse(f"{element.tag} {element.get('name')}.{name}", f"{count} numbers", text)
+    return values
+
+
+def _rotation(body: ElementTree.Element) -> Vector:
+    for name in ("axisangle", "xyaxes", "zaxis"):
+        if body.get(name) is not None:
+            raise refuse(f"body {body.get('name')}", "quat or euler", name)
+    if body.get("quat") is not None:
+        w, *xyz = _numbers(body, "quat", 4) / np.linalg.norm(_numbers(body, "quat", 4))
+        vector = np.array(xyz)
+        return np.eye(3) + 2 * w * _cross(vector) + 2 * _cross(vector) @ _cross(vector)
+    matrix = np.eye(3)
+    for axis, angle in zip(np.eye(3), _numbers(body, "euler", 3), strict=True):
+        matrix = matrix @ rodrigues(axis, angle)
+    return matrix
+
+
+def _axis(joint: ElementTree.Element, profile: ArmProfile) -> Vector:
+    where = f"{profile.mjcf}: joint {joint.get('name')}"
+    if joint.get("type", "hinge") != "hinge":
+        raise refuse(f"{where}.type", "hinge", joint.get("type"))
+    if np.any(_numbers(joint, "pos", 3)):
+        raise refuse(f"{where}.pos", "0 0 0", joint.get("pos"))
+    axis = _numbers(joint, "axis", 3) if joint.get("axis") else np.array([0.0, 0.0, 1.0])
+    return np.asarray(axis / np.linalg.norm(axis))

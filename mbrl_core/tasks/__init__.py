@@ -1,0 +1,1 @@
+"""Tasks: goals, observations and rewards, the same for numpy and torch."""
