@@ -1,0 +1,54 @@
+"""The mailbox: only the answer to the open observation, whole and finite, once."""
+
+import numpy as np
+import pytest
+
+from mbrl_core.action_mailbox import ActionMailbox
+from mbrl_core.types import Action
+
+
+def answer(seq=1, episode=0, values=(0.1, 0.2)):
+    return Action(seq=seq, episode=episode, action=np.array(values, dtype=float))
+
+
+@pytest.fixture
+def mailbox():
+    box = ActionMailbox(2)
+    box.expect(1, 0, restart=True)
+    return box
+
+
+def test_the_answer_to_the_open_observation_is_taken_once(mailbox):
+    assert mailbox.offer(answer())
+    assert np.array_equal(mailbox.take().action, [0.1, 0.2])
+    assert mailbox.take() is None
+    assert not mailbox.offer(answer())
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (answer(seq=0), "stale"),
+        (answer(seq=2), "stale"),
+        (answer(episode=1), "stale"),
+        (answer(values=(0.1,)), "wrong length"),
+        (answer(values=(0.1, np.nan)), "not finite"),
+        (answer(values=(np.inf, 0.0)), "not finite"),
+    ],
+)
+def test_everything_else_is_dropped_whole_and_counted(mailbox, action, reason):
+    assert not mailbox.offer(action)
+    assert mailbox.take() is None
+    assert mailbox.refused == {reason: 1}
+
+
+def test_a_second_answer_does_not_replace_the_first(mailbox):
+    mailbox.offer(answer())
+    assert not mailbox.offer(answer(values=(0.9, 0.9)))
+    assert mailbox.take().action[0] == 0.1
+
+
+def test_refused_actions_do_not_feed_the_watchdog(mailbox):
+    before = mailbox.silent_s()
+    mailbox.offer(answer(seq=7))
+    assert mailbox.silent_s() >= before

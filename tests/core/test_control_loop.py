@@ -1,0 +1,209 @@
+"""The control loop's promises: nothing moves unless told to, freshly, finitely, within limits; every step is recorded."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from fakes.ideal_arm import IdealArm
+
+from mbrl_core.arm import load_profile
+from mbrl_core.control_config import ControlConfig, Mode
+from mbrl_core.control_loop import ControlLoop
+from mbrl_core.tasks.reach import ReachConfig, ReachTask
+from mbrl_core.types import Action, StepFlag
+from mbrl_sim import profile_path
+
+PROFILE = load_profile(profile_path("so101"))
+TASK = ReachTask(PROFILE, ReachConfig(duration_s=0.5))
+HOME = PROFILE.vector("home_rad")
+CONTROLLED = PROFILE.controlled
+
+
+class Rig:
+    """A loop over an ideal arm, with a policy that answers in the loop's own thread."""
+
+    def __init__(self, policy, start=HOME, **settings):
+        self.arm = IdealArm(start)
+        self.episodes, self.observations = [], []
+        self.policy = policy
+        config = ControlConfig(**{"speed": 5.0, "settle_s": 0.02, "command_timeout_s": 0.06, **settings})
+        self.loop = ControlLoop(
+            self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append
+        )
+        self.thread = threading.Thread(target=self.loop.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.loop.close()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+    def answer(self, observation):
+        self.observations.append(observation)
+        values = self.policy(observation)
+        if values is not None:
+            self.loop.mailbox.offer(
+                Action(seq=observation.seq, episode=observation.episode, action=values, policy_version=3)
+            )
+
+    def wait_for(self, condition, timeout_s=20.0):
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"{self.loop.mode}: {self.loop.reason}"
+            time.sleep(0.002)
+
+
+def ones(_):
+    return np.ones(TASK.action_dim)
+
+
+def zeros(_):
+    return np.zeros(TASK.action_dim)
+
+
+def test_nothing_is_sent_before_activation_and_nothing_moves_before_start():
+    with Rig(ones) as rig:
+        rig.wait_for(lambda: rig.loop.counters.cycles > 20)
+        assert not rig.arm.sent
+        rig.loop.activate()
+        assert rig.arm.torque
+        rig.wait_for(lambda: len(rig.arm.sent) > 20)
+        assert np.allclose(rig.arm.sent, HOME)
+        assert not rig.observations
+
+
+def test_an_episode_records_what_was_sent():
+    with Rig(ones, episodes=1) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.episodes)
+        rig.wait_for(lambda: rig.loop.mode is Mode.HOLDING)
+    (episode,) = rig.episodes
+    assert episode.steps == TASK.steps
+    assert (episode.actions_asked == 1).all()
+    assert (episode.policy_versions == 3).all()
+    targets = episode.states[:, 2 * TASK.joints :]
+    np.testing.assert_allclose(np.diff(targets, axis=0), PROFILE.action_scale_rad * episode.actions_sent, atol=1e-12)
+    assert rig.observations[0].first
+    assert not any(observation.first for observation in rig.observations[1:])
+    assert rig.loop.counters.real_steps == TASK.steps
+
+
+def test_no_command_breaks_a_limit_whatever_the_policy_asks():
+    rng = np.random.default_rng(0)
+    with Rig(lambda _: rng.uniform(-50, 50, TASK.action_dim), episodes=4) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: len(rig.episodes) == 4)
+    sent = np.array(rig.arm.sent)
+    velocity = np.diff(sent, axis=0) * PROFILE.bus_hz
+    assert (np.abs(velocity) <= PROFILE.vector("velocity_rad_s") + 1e-9).all()
+    assert (sent >= PROFILE.vector("lower_rad") - 1e-9).all()
+    assert (sent <= PROFILE.vector("upper_rad") + 1e-9).all()
+    tips = TASK.chain.tip(sent[:, CONTROLLED])
+    assert (np.linalg.norm(np.diff(tips, axis=0), axis=1) * PROFILE.bus_hz <= PROFILE.tcp_speed_m_s + 1e-9).all()
+
+
+def test_a_silent_policy_trips_the_watchdog_latches_and_only_rearm_releases():
+    answered = []
+
+    def falls_silent(observation):
+        answered.append(observation.seq)
+        return np.ones(TASK.action_dim) if len(answered) < 4 else None
+
+    with Rig(falls_silent) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        rig.wait_for(lambda: not np.diff(rig.arm.sent[-5:], axis=0).any())
+        held = rig.arm.sent[-1]
+        with pytest.raises(ValueError, match="expected a holding arm, got 'latched: watchdog"):
+            rig.loop.start()
+        time.sleep(0.05)
+        assert np.array_equal(rig.arm.sent[-1], held)
+        assert "watchdog" in rig.episodes[0].end_reason
+        assert not rig.episodes[0].success
+        assert rig.episodes[0].flags[-1] & StepFlag.GAP
+        rig.loop.rearm()
+        assert rig.loop.mode is Mode.HOLDING
+    assert rig.loop.counters.watchdog_trips == 1
+
+
+def test_actions_that_are_not_finite_are_as_silence():
+    with Rig(lambda _: np.full(TASK.action_dim, np.nan)) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+    assert rig.loop.mailbox.refused["not finite"] >= 1
+    assert np.allclose(rig.arm.sent, HOME)
+
+
+def test_activation_refuses_an_arm_far_outside_its_limits():
+    start = HOME.copy()
+    start[1] = PROFILE.joints[1].lower_rad - 0.3
+    with Rig(zeros, start=start) as rig:
+        with pytest.raises(ValueError, match=r"shoulder_lift: expected .* rad at start, got"):
+            rig.loop.activate()
+        assert not rig.arm.sent
+        assert not rig.arm.torque
+        assert rig.loop.mode is Mode.INACTIVE
+
+
+def test_the_step_budget_ends_collection_exactly():
+    with Rig(zeros, max_steps=2 * TASK.steps + 3) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.HOLDING and len(rig.episodes) == 3)
+    assert [episode.steps for episode in rig.episodes] == [TASK.steps, TASK.steps, 3]
+    assert rig.episodes[-1].end_reason == "step budget"
+    assert not rig.episodes[-1].success
+
+
+def test_a_bus_that_goes_silent_latches_and_holds():
+    with Rig(ones) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.arm.silent = True
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+    assert "servo 3" in rig.loop.reason
+    assert rig.loop.counters.bus_errors >= 3
+
+
+def test_one_missed_reading_is_flagged_and_not_fatal():
+    with Rig(zeros, episodes=1) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.arm.silent = True
+        rig.wait_for(lambda: rig.loop.counters.bus_errors >= 1)
+        rig.arm.silent = False
+        rig.wait_for(lambda: rig.episodes or rig.loop.mode is Mode.LATCHED)
+    assert rig.episodes[0].flags.any()
+
+
+def test_stop_ends_the_episode_and_brakes():
+    with Rig(ones) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.loop.stop()
+        assert rig.episodes[0].end_reason == "stopped"
+        rig.wait_for(lambda: not np.diff(rig.arm.sent[-5:], axis=0).any())
+        assert rig.loop.mode is Mode.HOLDING
+
+
+def test_goals_follow_from_the_seed():
+    def goals(seed):
+        with Rig(zeros, episodes=2, seed=seed) as rig:
+            rig.loop.activate()
+            rig.loop.start()
+            rig.wait_for(lambda: len(rig.episodes) == 2)
+        return np.array([episode.goal for episode in rig.episodes])
+
+    assert np.array_equal(goals(1), goals(1))
+    assert not np.array_equal(goals(1), goals(2))
