@@ -1,0 +1,1 @@
+"""Drivers: joint angles over a wire."""

@@ -1,0 +1,185 @@
+"""The twin's bus: graded by the vendor's library in a process of its own, then driven by our driver."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mbrl_core.arm import ArmProfile, load_profile
+from mbrl_core.robots.errors import NotConnected, StaleState
+from mbrl_core.robots.feetech import FeetechArm
+from mbrl_sim import ASSETS
+from mbrl_sim.emulated_bus import Twin
+
+COUNT = 2 * np.pi / 4096
+SUCCESS, TIMEOUT = 0, -6  # the SDK's COMM_SUCCESS and COMM_RX_TIMEOUT
+SDK_IS_HERE = importlib.util.find_spec("scservo_sdk") is not None
+
+
+@pytest.fixture
+def profile() -> ArmProfile:
+    return load_profile(ASSETS / "so101.yaml")
+
+
+@pytest.fixture
+def twin(profile: ArmProfile) -> Iterator[Twin]:
+    with Twin(profile, speed=4.0, seed=1) as twin:
+        yield twin
+
+
+@pytest.fixture
+def arm(profile: ArmProfile, twin: Twin) -> Iterator[FeetechArm]:
+    arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+    arm.connect()
+    yield arm
+    arm.close()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.mark.skipif(not SDK_IS_HERE, reason="feetech-servo-sdk is not installed")
+def test_the_vendors_library_accepts_the_bus(twin: Twin) -> None:
+    script = Path(__file__).with_name("sdk_script.py")
+    graded = subprocess.run([sys.executable, script, twin.port], capture_output=True, text=True, timeout=60)
+    assert graded.returncode == 0, graded.stderr
+    seen = json.loads(graded.stdout)
+    assert seen["opened"]
+    assert seen["pings"] == [[777, SUCCESS, 0]] * 6
+    assert seen["stranger"] == TIMEOUT
+    assert seen["voltage"] == [120, SUCCESS, 0]
+    assert seen["position"][0] == pytest.approx(2048 - 1.0 / COUNT, abs=12)  # home, and a little sag
+    assert seen["past_the_end"] == TIMEOUT
+    assert seen["write"] == [SUCCESS, 0]
+    assert seen["written"] == [33, SUCCESS, 0]
+    assert seen["before_action"][0] == 2048
+    assert seen["after_action"][0] == 0x0834
+    assert seen["torque_after_goal"][0] == 1
+    assert seen["goals"] == SUCCESS
+    assert seen["sync_reads"] == [SUCCESS]
+    assert seen["moved"][0] == pytest.approx(2148, abs=6)
+
+
+def test_reading_is_where_the_arm_is(arm: FeetechArm, twin: Twin) -> None:
+    arm.enable_torque()
+    assert wait_until(lambda: bool(np.abs(arm.read().velocity).max() < 0.01))
+    reading = arm.read()
+    np.testing.assert_allclose(reading.position, twin.position, atol=3 * COUNT)
+    np.testing.assert_allclose(reading.voltage_v, 12.0)
+    assert (reading.status == 0).all()
+    assert reading.load[2] < -0.05  # the elbow servo holds the forearm up
+
+
+def test_enabling_torque_moves_nothing(arm: FeetechArm, twin: Twin) -> None:
+    before = arm.read().position
+    arm.enable_torque()
+    time.sleep(0.2)
+    np.testing.assert_allclose(twin.position, before, atol=0.03)  # sag only
+
+
+def test_arm_goes_where_it_is_sent_and_sags_a_little(arm: FeetechArm, twin: Twin, profile: ArmProfile) -> None:
+    arm.enable_torque()
+    goal = profile.vector("home_rad")
+    goal[:3] += [0.4, 0.2, -0.3]
+    arm.write(goal)
+    assert wait_until(lambda: bool(np.abs(arm.read().position - goal).max() < 0.03))
+    assert twin.position[2] > goal[2]
+
+
+def test_arm_stands_until_first_enabled_and_falls_when_let_go(arm: FeetechArm, twin: Twin) -> None:
+    time.sleep(0.3)
+    assert twin.tip[2] > 0.15
+    arm.enable_torque()
+    arm.disable_torque()
+    assert wait_until(lambda: bool(twin.tip[2] < 0.05))
+
+
+def test_silent_servo_is_named_and_comes_back(arm: FeetechArm, twin: Twin) -> None:
+    twin.set_silent({4})
+    with pytest.raises(StaleState) as caught:
+        arm.read()
+    assert caught.value.missing_ids == (4,)
+    twin.set_silent(set())
+    assert np.isfinite(arm.read().position).all()
+
+
+def test_twin_goes_on_when_the_client_leaves_and_returns(profile: ArmProfile, twin: Twin) -> None:
+    for _ in range(3):
+        arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+        arm.connect()
+        arm.enable_torque()
+        assert not twin.wait_until_closed_by_client(0.0)
+        arm.close()
+        assert twin.wait_until_closed_by_client(0.0)
+    again = FeetechArm(profile, twin.port, deadline_s=0.2)
+    again.connect()
+    assert again.torque_enabled  # an arm that holds goes on holding
+    again.close()
+
+
+def test_link_gives_the_port_a_name_and_goes_with_it(profile: ArmProfile, tmp_path: Path) -> None:
+    link = tmp_path / "arm"
+    with Twin(profile, link=link) as twin:
+        assert link.resolve() == Path(twin.port)
+        arm = FeetechArm(profile, str(link), deadline_s=0.2)
+        arm.connect()
+        arm.close()
+    assert not link.is_symlink()
+    with pytest.raises(NotConnected):
+        arm.connect()
+
+
+def test_link_replaces_a_stale_link_but_no_file(profile: ArmProfile, tmp_path: Path) -> None:
+    link = tmp_path / "arm"
+    link.symlink_to(tmp_path / "gone")
+    with Twin(profile, link=link) as twin:
+        assert link.resolve() == Path(twin.port)
+    link.write_text("precious")
+    with pytest.raises(ValueError, match="link: expected a free path or a symbolic link"):
+        Twin(profile, link=link)
+    assert link.read_text() == "precious"
+
+
+def test_time_runs_at_the_given_speed_and_never_back(profile: ArmProfile) -> None:
+    with Twin(profile, speed=2.0) as twin:
+        start, real = twin.time_s, time.monotonic()
+        time.sleep(0.2)
+        passed, real = twin.time_s - start, time.monotonic() - real
+        assert passed == pytest.approx(2.0 * real, rel=0.2)
+        twin.set_speed(10.0)
+        times = [twin.time_s for _ in range(100)]
+        assert (np.diff(times) >= 0).all()
+        assert times[0] >= start + passed
+        with pytest.raises(ValueError, match="speed: expected above 0, got 0"):
+            twin.set_speed(0)
+
+
+def test_bytes_take_their_time_on_the_wire(profile: ArmProfile) -> None:
+    """50 cycles of 140 + 26 bytes at 10 us a byte cannot be faster than 83 ms; nothing is said of slower."""
+    with Twin(profile) as twin:
+        arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+        arm.connect()
+        arm.enable_torque()
+        home, start = profile.vector("home_rad"), time.monotonic()
+        for _ in range(50):
+            arm.read()
+            arm.write(home)
+        arm.read()
+        assert time.monotonic() - start > 0.083 * 0.95
+        arm.close()
+
+
+def test_closing_twice_is_harmless(profile: ArmProfile) -> None:
+    twin = Twin(profile)
+    twin.close()
+    twin.close()

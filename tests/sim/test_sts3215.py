@@ -1,0 +1,90 @@
+"""The emulated servo keeps the firmware's quirks."""
+
+import pytest
+
+from mbrl_core.robots.feetech_protocol import REGISTERS
+from mbrl_sim.sts3215 import Sts3215
+
+
+@pytest.fixture
+def servo() -> Sts3215:
+    return Sts3215(3, 777, 1500)
+
+
+def write(servo: Sts3215, name: str, value: int) -> int:
+    return servo.write(REGISTERS[name].address, REGISTERS[name].pack(value))
+
+
+def test_powers_up_limp_with_its_goal_where_it_stands(servo: Sts3215) -> None:
+    assert (servo["id"], servo["model_number"]) == (3, 777)
+    assert (servo["torque_enable"], servo["goal_position"]) == (0, 1500)
+
+
+def test_goal_write_switches_torque_on(servo: Sts3215) -> None:
+    write(servo, "goal_position", 1600)
+    assert servo["torque_enable"] == 1
+
+
+def test_goal_is_clamped_to_the_position_limits(servo: Sts3215) -> None:
+    write(servo, "max_position", 3000)
+    write(servo, "goal_position", 3500)
+    assert servo["goal_position"] == 3000
+    write(servo, "goal_position", -5)
+    assert servo["goal_position"] == 0
+
+
+def test_read_only_registers_do_not_change(servo: Sts3215) -> None:
+    write(servo, "model_number", 1)
+    write(servo, "present_position", 1)
+    assert servo["model_number"] == 777
+    assert servo["present_position"] == 0
+
+
+def test_locked_eeprom_forgets_at_power_off(servo: Sts3215) -> None:
+    write(servo, "max_position", 3000)
+    assert servo["max_position"] == 3000
+    servo.power_cycle(1500)
+    assert servo["max_position"] == 4095
+
+
+def test_unlocked_eeprom_keeps(servo: Sts3215) -> None:
+    write(servo, "lock", 0)
+    write(servo, "max_position", 3000)
+    write(servo, "acceleration", 50)
+    servo.power_cycle(1500)
+    assert servo["max_position"] == 3000
+    assert (servo["lock"], servo["acceleration"]) == (1, 0)  # not in the EEPROM
+
+
+def test_held_back_write_acts_once_on_action(servo: Sts3215) -> None:
+    register = REGISTERS["goal_position"]
+    servo.hold_back(register.address, register.pack(1700))
+    assert servo["goal_position"] == 1500
+    servo.action()
+    assert servo["goal_position"] == 1700
+    write(servo, "goal_position", 1500)
+    servo.action()
+    assert servo["goal_position"] == 1500
+
+
+def test_one_write_may_span_registers(servo: Sts3215) -> None:
+    """Acceleration, goal, time and velocity in one stretch from 41, as the vendor's library writes them."""
+    servo.write(41, bytes((50, 0x08, 0x07, 0, 0, 0xE8, 0x03)))
+    assert (servo["acceleration"], servo["goal_position"], servo["goal_velocity"]) == (50, 0x0708, 1000)
+
+
+def test_beyond_the_table_is_an_error(servo: Sts3215) -> None:
+    assert servo.write(127, b"\x00\x00") != 0
+    assert servo.read(120, 20) is None
+
+
+def test_present_block_is_sign_and_magnitude(servo: Sts3215) -> None:
+    servo.measure(position=1490, velocity=-120, load=-300, current=-12, voltage=120)
+    assert servo.read(56, 15) == bytes.fromhex("D2 05 78 80 2C 05 78 19 00 00 01 00 00 0C 80")
+
+
+def test_steady_load_heats_as_measured(servo: Sts3215) -> None:
+    """48 degrees in the end under 1.5 N m."""
+    for _ in range(1000):
+        servo.warm(1.5, 10.0)
+    assert servo.temperature_c == pytest.approx(48.0, abs=0.5)
