@@ -253,7 +253,7 @@ class ControlLoop:
         self._take_action(self._sent.position[self._controlled])
         left = self._profile.ticks_per_step - self._step.tick
         self._step.tick += 1
-        command = self._sent.position.copy()
+        command: Vector = self._sent.position.copy()
         if self._step.target is not None:
             command[self._controlled] += (self._step.target - command[self._controlled]) / left
         elif self.mailbox.silent_s() > self._config.command_timeout_s:

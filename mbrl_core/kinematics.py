@@ -129,7 +129,7 @@ def _path_to_site(
     root: ElementTree.Element, profile: ArmProfile
 ) -> tuple[list[ElementTree.Element], ElementTree.Element]:
     world = root.find("worldbody")
-    stack = [] if world is None else [(world, [])]
+    stack: list[tuple[ElementTree.Element, list[ElementTree.Element]]] = [] if world is None else [(world, [])]
     joints, found = set(), None
     while stack:
         node, path = stack.pop()
@@ -161,7 +161,7 @@ def _rotation(body: ElementTree.Element) -> Vector:
     if body.get("quat") is not None:
         w, *xyz = _numbers(body, "quat", 4) / np.linalg.norm(_numbers(body, "quat", 4))
         vector = np.array(xyz)
-        return np.eye(3) + 2 * w * _cross(vector) + 2 * _cross(vector) @ _cross(vector)
+        return np.asarray(np.eye(3) + 2 * w * _cross(vector) + 2 * _cross(vector) @ _cross(vector))
     matrix = np.eye(3)
     for axis, angle in zip(np.eye(3), _numbers(body, "euler", 3), strict=True):
         matrix = matrix @ rodrigues(axis, angle)

@@ -1,4 +1,4 @@
-"""The control loop's promises: nothing moves unless told to, freshly, finitely, within limits; every step is recorded."""
+"""The control loop: nothing moves unless told to, freshly, finitely, within limits; every step is recorded."""
 
 import threading
 import time
