@@ -54,7 +54,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         given = (options or {}).get("goal")
         self._goal = self.task.sample_goal(self.np_random, 1)[0] if given is None else np.asarray(given, dtype=float)
         state = self._state()
-        return np.asarray(self.task.observe(state, self._goal)), {"state": state, "goal": self._goal}
+        return np.asarray(self.task.observe(state, self._goal)), {"state": state, "goal": self._goal.copy()}
 
     def step(self, action: Vector) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Let one policy step pass.
@@ -73,7 +73,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         truncated = self._steps >= self.task.steps
         info = {
             "state": state,
-            "goal": self._goal,
+            "goal": self._goal.copy(),
             "action_sent": sent,
             "flags": StepFlag.CLAMPED if reason else StepFlag(0),
             "success": bool(self.task.success(state, self._goal)),

@@ -1,0 +1,129 @@
+"""Who acts: a learned policy on ONNX Runtime, a random explorer or nobody. No torch: this runs on the robot.
+
+All have `version` and `act(obs, rng)`; an action lies in [-1, 1].
+"""
+
+import hashlib
+
+import numpy as np
+import onnxruntime
+
+from mbrl_core.bundle import Bundle
+from mbrl_core.config import refuse
+from mbrl_core.types import Vector
+
+
+class Actor:
+    """Acts by a bundle's policy, on one thread."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load the graph and try it once.
+
+        Raises:
+          ValueError: the graph does not run, or its shapes are not the bundle's.
+        """
+        self._graph_hash = b""
+        self._session: onnxruntime.InferenceSession
+        self.update(bundle)
+
+    def update(self, bundle: Bundle) -> None:
+        """Change to another policy; when this raises, the old one is still in place.
+
+        Raises:
+          ValueError: as for the constructor.
+        """
+        graph_hash = hashlib.sha256(bundle.act_onnx).digest()
+        session = self._session if graph_hash == self._graph_hash else _load(bundle.act_onnx)
+        _try(session, bundle)
+        self._session, self._graph_hash = session, graph_hash
+        self._inputs = _inputs(bundle)
+        self.version = bundle.version
+
+    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """Return the policy's mean, or with a generator a sample, clipped to [-1, 1].
+
+        Args:
+          obs: (O,), raw units.
+          rng: draws the exploration noise.
+
+        Returns:
+          (A,), in [-1, 1].
+
+        Raises:
+          ValueError: the observation has a wrong shape, or something is not finite.
+        """
+        if np.shape(obs) != self._inputs["obs_mean"].shape or not np.isfinite(obs).all():
+            raise refuse("obs", f"{self._inputs['obs_mean'].shape}, finite", obs)
+        mean, log_std = self._session.run(None, self._inputs | {"obs": np.asarray(obs, dtype=np.float32)[None]})
+        action: Vector = np.asarray(mean[0], dtype=np.float64)
+        if rng is not None:
+            action = action + np.exp(np.asarray(log_std, dtype=np.float64)) * rng.standard_normal(len(action))
+        if not np.isfinite(action).all():
+            raise refuse("action", "finite numbers", action)
+        return np.clip(action, -1.0, 1.0)
+
+
+class RandomActor:
+    """Explores before there is a policy: uniform actions, each held for some steps so that the arm gets somewhere."""
+
+    version = 0
+
+    def __init__(self, action_dim: int, *, hold_steps: int = 10) -> None:
+        """Take A and the number of steps that an action is held."""
+        self._action_dim, self._hold_steps = action_dim, hold_steps
+        self._action: Vector = np.zeros(action_dim)
+        self._left = 0
+
+    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """Return a random action: (A,), in [-1, 1].
+
+        Raises:
+          ValueError: no generator is given.
+        """
+        if rng is None:
+            raise refuse("rng", "a generator", None)
+        if self._left == 0:
+            self._action, self._left = rng.uniform(-1.0, 1.0, self._action_dim), self._hold_steps
+        self._left -= 1
+        return np.array(self._action)
+
+
+class ZeroActor:
+    """Does nothing: a baseline."""
+
+    version = 0
+
+    def __init__(self, action_dim: int) -> None:
+        """Take A."""
+        self._action_dim = action_dim
+
+    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """Return (A,) zeros."""
+        return np.zeros(self._action_dim)
+
+
+def _load(graph: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
+        raise refuse("bundle.act.onnx", "a graph that ONNX Runtime loads", str(error)) from error
+
+
+def _inputs(bundle: Bundle) -> dict[str, np.ndarray]:
+    return {"theta": bundle.theta, "obs_mean": bundle.obs_mean, "obs_scale": bundle.obs_scale}
+
+
+def _try(session: onnxruntime.InferenceSession, bundle: Bundle) -> None:
+    """Run once on the mean observation, so that a bad bundle is refused before the arm moves."""
+    action_dim = bundle.metadata.action_dim
+    try:
+        mean, log_std = session.run(["mean", "log_std"], _inputs(bundle) | {"obs": bundle.obs_mean[None]})
+    except Exception as error:  # as above
+        raise refuse("bundle.act.onnx", "a graph that fits the bundle's parameters", str(error)) from error
+    if mean.shape != (1, action_dim) or log_std.shape != (action_dim,):
+        raise refuse("bundle.act.onnx: outputs", f"(1, {action_dim}), ({action_dim},)", (mean.shape, log_std.shape))
+    if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
+        raise refuse("bundle.act.onnx: outputs", "finite numbers", "NaN or infinity")

@@ -1,0 +1,44 @@
+"""Real episodes as the tensors that a round of learning works on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_core.replay import Replay, Transitions
+from mbrl_core.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the ensemble is fitted to, where imagination starts, and what to validate on."""
+
+    inputs: Tensor  # (B, I), training episodes
+    targets: Tensor  # (B, D)
+    held_inputs: Tensor  # (B', I), held-out episodes
+    held_targets: Tensor  # (B', D)
+    states: Tensor  # (B, S), training episodes
+    first_states: Tensor  # (episodes, S), every episode's start
+    episodes: int
+    real_steps: int
+
+
+def dataset(replay: Replay, task: Task, device: str) -> Dataset:
+    """Read the buffer as it is now.
+
+    Raises:
+      ValueError: no episode to train on or none held out.
+    """
+
+    def tensor(array: object) -> Tensor:
+        return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=device)
+
+    def pairs(steps: Transitions) -> tuple[Tensor, Tensor]:
+        targets = task.model_target(steps.states, steps.next_states)
+        return tensor(task.model_input(steps.states, steps.actions)), tensor(targets)
+
+    train, held, episodes = replay.transitions(holdout=False), replay.transitions(holdout=True), replay.episodes
+    first_states = tensor([episode.states[0] for episode in episodes])
+    real_steps = sum(episode.steps for episode in episodes)
+    return Dataset(*pairs(train), *pairs(held), tensor(train.states), first_states, len(episodes), real_steps)

@@ -1,0 +1,61 @@
+"""Policy validation across members: an improvement counts only if most members see it (arXiv 1802.10592, section 4.2).
+
+The old and the new policy act from the same real starts to the same goals, without noise, for a whole episode in every
+member.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mbrl_core.config import setting
+from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.imagination import imagine
+from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
+from mbrl_core.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """The 70 % rule."""
+
+    every: int = setting(5, doc="policy iterations between validations", low=1)
+    ratio: float = setting(0.7, doc="share of members that must improve", low=0.0, high=1.0)
+    patience: int = setting(4, doc="failed validations in a row before a round ends", low=1)
+    goals: int = setting(40, doc="fixed goals, each tried in every member", low=1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a policy does in every member."""
+
+    returns: Tensor  # (E,), mean sum of rewards of an episode
+    success: Tensor  # (E,), share of episodes that end in success
+
+
+def score(
+    task: Task,
+    ensemble: Ensemble,
+    policy: GaussianMlp,
+    parameters: Parameters,
+    obs_norm: Normaliser,
+    starts: Tensor,
+    goals: Tensor,
+) -> Score:
+    """Try a policy's mean action in every member from the same starts (B, S) to the same goals (B, G).
+
+    Raises:
+      FloatingPointError: an imagined number is not finite.
+    """
+    members = ensemble.config.members
+    starts, goals = starts.repeat(members, 1), goals.repeat(members, 1)
+    rollouts = imagine(task, ensemble, policy, parameters, obs_norm, starts, goals, task.steps, None)
+    success = task.success(rollouts.last_states, goals).to(torch.float32)
+    return Score(rollouts.rewards.sum(0).reshape(members, -1).mean(1), success.reshape(members, -1).mean(1))
+
+
+def improved_share(old: Score, new: Score) -> float:
+    """Share of members under which the new policy's return is higher."""
+    return float((new.returns > old.returns).to(torch.float32).mean())

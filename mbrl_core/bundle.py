@@ -1,0 +1,235 @@
+"""The policy bundle: one file that a robot can check before it moves. No pickle, no torch.
+
+A zip of `act.onnx` (theta, normaliser, observation in; mean and log-std out), `parameters.safetensors` and
+`metadata.json`, which holds what the policy was made for and the SHA-256 of every other member.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from mbrl_core.arm import ArmProfile
+from mbrl_core.config import from_mapping, refuse, setting
+from mbrl_core.replay import write_atomically
+from mbrl_core.tasks.task import Task
+
+SCHEMA_VERSION = 1
+SUFFIX = ".mbrl"
+ACTION_MEANING = "joint target increment"
+ACT, PARAMETERS, METADATA = "act.onnx", "parameters.safetensors", "metadata.json"
+MAX_MEMBER_BYTES = 16 << 20
+_NOT_CHECKED = {"schema_version", "policy_version", "real_steps", "ensemble_id", "parameters", "files"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """Where a part of the observation lies."""
+
+    name: str = setting(doc="what it is")
+    start: int = setting(doc="first index", low=0)
+    stop: int = setting(doc="index after the last", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A member of the zip."""
+
+    name: str = setting(doc="name in the zip")
+    sha256: str = setting(doc="64 hex digits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What the policy was made for. Joints are the controlled ones, in the profile's order; SI units and radians."""
+
+    schema_version: int = setting(SCHEMA_VERSION, doc="version of this format")
+    arm: str = setting(doc="name of the arm's profile")
+    task: str = setting(doc="name of the task")
+    policy_version: int = setting(doc="counts up from 1 in one learner's life", low=0)
+    real_steps: int = setting(doc="steps on the robot that the policy has learned from", low=0)
+    ensemble_id: str = setting(doc="hash of the ensemble that the policy was improved in")
+    joint_names: tuple[str, ...] = setting(doc="controlled joints")
+    lower_rad: tuple[float, ...] = setting(doc="soft lower limits", unit="rad")
+    upper_rad: tuple[float, ...] = setting(doc="soft upper limits", unit="rad")
+    velocity_rad_s: tuple[float, ...] = setting(doc="speed limits of the command", unit="rad/s")
+    acceleration_rad_s2: tuple[float, ...] = setting(doc="acceleration limits of the command", unit="rad/s^2")
+    home_rad: tuple[float, ...] = setting(doc="angles at the start of an episode", unit="rad")
+    tcp_speed_m_s: float = setting(doc="speed limit of the tool tip", unit="m/s")
+    policy_hz: float = setting(doc="rate of the policy", unit="Hz")
+    action_meaning: str = setting(ACTION_MEANING, doc="what an action is")
+    action_scale_rad: float = setting(doc="increment at action 1", unit="rad")
+    action_dim: int = setting(doc="A", low=1)
+    obs_dim: int = setting(doc="O", low=1)
+    obs_slices: tuple[Slice, ...] = setting(doc="parts of the observation, in order")
+    parameters: int = setting(0, doc="P", low=0)
+    files: tuple[File, ...] = setting((), doc="hashes of the other members; filled in by to_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A policy, whole: the graph, its parameters and what it fits."""
+
+    metadata: Metadata
+    act_onnx: bytes
+    theta: NDArray[np.float32]  # (P,)
+    obs_mean: NDArray[np.float32]  # (O,)
+    obs_scale: NDArray[np.float32]  # (O,)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a shape contradicts the metadata or a number is not finite."""
+        obs_dim = self.metadata.obs_dim
+        for name, length in (("theta", len(self.theta)), ("obs_mean", obs_dim), ("obs_scale", obs_dim)):
+            values = getattr(self, name)
+            if values.shape != (length,) or values.dtype != np.float32:
+                raise refuse(f"bundle.{name}", f"({length},) float32", (values.shape, str(values.dtype)))
+            if not np.isfinite(values).all():
+                raise refuse(f"bundle.{name}", "finite numbers", "NaN or infinity")
+        if not (self.obs_scale > 0).all():
+            raise refuse("bundle.obs_scale", "above 0", float(self.obs_scale.min()))
+
+    @property
+    def version(self) -> int:
+        """The policy's version."""
+        return self.metadata.policy_version
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; the same bundle gives the same bytes."""
+        tensors = {"theta": self.theta, "obs_mean": self.obs_mean, "obs_scale": self.obs_scale}
+        members = {ACT: self.act_onnx, PARAMETERS: save_tensors(tensors)}
+        files = tuple(File(name=name, sha256=_sha256(data)) for name, data in members.items())
+        metadata = dataclasses.replace(self.metadata, parameters=len(self.theta), files=files)
+        members[METADATA] = json.dumps(dataclasses.asdict(metadata), indent=1).encode()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Bundle":
+        """Read and verify a bundle.
+
+        Raises:
+          ValueError: damaged, too large, of another schema, or a member's hash differs.
+        """
+        members = _unzip(data)
+        metadata = _parse_metadata(members.pop(METADATA))
+        for file in metadata.files:
+            if file.name in members and (got := _sha256(members[file.name])) != file.sha256:
+                raise refuse(f"bundle.{file.name}: sha256", file.sha256, got)
+        if {file.name for file in metadata.files} != set(members):
+            raise refuse("bundle: members", sorted(file.name for file in metadata.files), sorted(members))
+        try:
+            tensors = load_tensors(members[PARAMETERS])
+        except SafetensorError as error:
+            raise refuse(f"bundle.{PARAMETERS}", "safetensors", str(error)) from error
+        if set(tensors) != {"theta", "obs_mean", "obs_scale"}:
+            raise refuse(f"bundle.{PARAMETERS}", "theta, obs_mean, obs_scale", sorted(tensors))
+        if tensors["theta"].shape != (metadata.parameters,):
+            raise refuse("bundle.theta", f"({metadata.parameters},)", tensors["theta"].shape)
+        return Bundle(metadata=metadata, act_onnx=members[ACT], **tensors)
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all; an older one of that name is replaced."""
+        write_atomically(path, self.to_bytes())
+
+    @staticmethod
+    def load(path: Path) -> "Bundle":
+        """Read a bundle file.
+
+        Raises:
+          ValueError: no such file, or as in `from_bytes`.
+        """
+        if not path.is_file():
+            raise refuse("bundle", "a file", str(path))
+        return Bundle.from_bytes(path.read_bytes())
+
+
+def describe(task: Task, *, policy_version: int, real_steps: int, ensemble_id: str) -> Metadata:
+    """What a policy trained on a task is made for."""
+    profile = task.profile
+    joints = [profile.joints[index] for index in profile.controlled]
+    return Metadata(
+        arm=profile.name,
+        task=task.name,
+        policy_version=policy_version,
+        real_steps=real_steps,
+        ensemble_id=ensemble_id,
+        joint_names=tuple(joint.name for joint in joints),
+        lower_rad=tuple(joint.lower_rad for joint in joints),
+        upper_rad=tuple(joint.upper_rad for joint in joints),
+        velocity_rad_s=tuple(joint.velocity_rad_s for joint in joints),
+        acceleration_rad_s2=tuple(joint.acceleration_rad_s2 for joint in joints),
+        home_rad=tuple(joint.home_rad for joint in joints),
+        tcp_speed_m_s=profile.tcp_speed_m_s,
+        policy_hz=profile.policy_hz,
+        action_scale_rad=profile.action_scale_rad,
+        action_dim=task.action_dim,
+        obs_dim=task.obs_dim,
+        obs_slices=tuple(Slice(name=name, start=start, stop=stop) for name, (start, stop) in task.obs_slices.items()),
+    )
+
+
+def check_fits(bundle: Bundle, profile: ArmProfile, task: Task) -> None:
+    """Refuse a bundle that was made for something else.
+
+    Raises:
+      ValueError: names the first field that differs, what the arm and the task have, and what the bundle has.
+    """
+    if task.profile is not profile and task.profile != profile:
+        raise refuse("task.profile", profile.name, task.profile.name)
+    wanted = describe(task, policy_version=0, real_steps=0, ensemble_id="")
+    for field in dataclasses.fields(Metadata):
+        want, got = getattr(wanted, field.name), getattr(bundle.metadata, field.name)
+        if field.name not in _NOT_CHECKED and want != got:
+            raise refuse(f"bundle.{field.name}", want, got)
+
+
+def _unzip(data: bytes) -> dict[str, bytes]:
+    """Members by name; sizes are bounded before anything is unpacked, and again while it is."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            if len(names) > 16 or not {ACT, PARAMETERS, METADATA} <= set(names) or len(set(names)) < len(names):
+                raise refuse("bundle: members", [ACT, PARAMETERS, METADATA], names[:16])
+            return {info.filename: _read_member(archive, info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise refuse("bundle", f"an undamaged {SUFFIX} file", str(error)) from error
+    except zipfile.zlib.error as error:  # type: ignore[attr-defined]
+        raise refuse("bundle", f"an undamaged {SUFFIX} file", str(error)) from error
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise refuse(f"bundle.{info.filename}: size", f"at most {MAX_MEMBER_BYTES} bytes", info.file_size)
+    with archive.open(info) as member:
+        data = member.read(MAX_MEMBER_BYTES + 1)
+    if len(data) != info.file_size:
+        raise refuse(f"bundle.{info.filename}: size", info.file_size, len(data))
+    return data
+
+
+def _parse_metadata(data: bytes) -> Metadata:
+    try:
+        mapping: Any = json.loads(data)
+    except ValueError as error:
+        raise refuse(f"bundle.{METADATA}", "JSON", str(error)) from error
+    version = mapping.get("schema_version") if isinstance(mapping, dict) else None
+    if version != SCHEMA_VERSION:
+        raise refuse(f"bundle.{METADATA}: schema_version", SCHEMA_VERSION, version)
+    return from_mapping(Metadata, mapping, METADATA)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,172 @@
+"""The replay buffer: whole episodes, each in one append-only file that survives `kill -9`.
+
+A file is written under a temporary name, flushed to the disk and renamed: it is whole or it is not there. Tensors lie
+in safetensors, the rest of the episode as JSON in its header; nothing is ever unpickled.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from mbrl_core.config import refuse
+from mbrl_core.types import Episode, StepFlag, Vector
+
+SCHEMA_VERSION = 1
+HOLDOUT_EVERY = 10
+TEMPORARY = ".partial"
+_TENSORS = ("states", "goal", "actions_asked", "actions_sent", "rewards", "stamps_s", "flags", "policy_versions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """Steps of many episodes, in the order in which they happened."""
+
+    states: Vector  # (B, S)
+    actions: Vector  # (B, A), as sent
+    next_states: Vector  # (B, S)
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.states)
+
+
+class Replay:
+    """All real episodes. One thread may add while another reads."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """Load what a directory holds; without one, keep episodes in memory only.
+
+        Raises:
+          ValueError: an episode file is damaged, or one is missing between others.
+        """
+        self._directory = directory
+        self._episodes: list[Episode] = []
+        self.ignored: tuple[str, ...] = ()  # torn temporary files, left behind by a process that was killed
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.ignored = tuple(sorted(path.name for path in directory.glob(f"*{TEMPORARY}")))
+            for index, path in enumerate(sorted(directory.glob("episode-*.safetensors"))):
+                if path.name != _file_name(index):
+                    raise refuse("replay", _file_name(index), path.name)
+                self._episodes.append(read_episode(path))
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """A snapshot of all episodes, in order of arrival."""
+        return tuple(self._episodes)
+
+    @property
+    def real_steps(self) -> int:
+        """Steps taken on the robot, GAP steps included."""
+        return sum(episode.steps for episode in self.episodes)
+
+    def add(self, episode: Episode) -> Path | None:
+        """Append an episode, on disk before in memory; return its file.
+
+        Raises:
+          ValueError: its states, actions or goal have other widths than the buffer's.
+        """
+        for name in ("states", "actions_sent", "goal"):
+            widths = [getattr(other, name).shape[-1] for other in (*self._episodes[:1], episode)]
+            if len(set(widths)) > 1:
+                raise refuse(f"episode.{name}", f"width {widths[0]}", widths[1])
+        path = None
+        if self._directory is not None:
+            path = self._directory / _file_name(len(self._episodes))
+            write_episode(path, episode)
+        self._episodes.append(episode)
+        return path
+
+    def transitions(self, *, holdout: bool) -> Transitions:
+        """Steps of the training episodes or of the held-out ones; GAP steps are left out.
+
+        Raises:
+          ValueError: there are none.
+        """
+        parts = [_steps(episode) for index, episode in enumerate(self.episodes) if is_holdout(index) == holdout]
+        if not parts:
+            raise refuse("replay.episodes", "at least 2", len(self._episodes))
+        states, actions, next_states = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Transitions(states=states, actions=actions, next_states=next_states)
+
+
+def is_holdout(index: int) -> bool:
+    """Whether the episode with this place in the buffer is held out: for good, and whatever comes later."""
+    return index % HOLDOUT_EVERY == 1
+
+
+def write_episode(path: Path, episode: Episode) -> None:
+    """Write an episode so that its file is whole or absent.
+
+    Raises:
+      ValueError: the file exists; episodes are never changed.
+    """
+    if path.exists():
+        raise refuse("episode file", "a new name", path.name)
+    tensors = {name: np.ascontiguousarray(getattr(episode, name)) for name in _TENSORS}
+    write_atomically(path, save_tensors(tensors, metadata={"episode": json.dumps(_header(episode))}))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk, rename it, flush the directory."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_episode(path: Path) -> Episode:
+    """Read an episode file.
+
+    Raises:
+      ValueError: the file is damaged, of another schema or contradicts itself.
+    """
+    data = path.read_bytes()
+    try:
+        tensors: dict[str, Any] = load_tensors(data)
+        header: dict[str, Any] = json.loads(_metadata(data)["episode"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise refuse(path.name, "a whole episode file", str(error)) from error
+    if header.pop("schema_version", None) != SCHEMA_VERSION:
+        raise refuse(f"{path.name}: schema_version", SCHEMA_VERSION, header)
+    fields = {field.name for field in dataclasses.fields(Episode)}
+    if set(header) | set(tensors) != fields or set(tensors) != set(_TENSORS):
+        raise refuse(f"{path.name}: fields", sorted(fields), sorted(set(header) | set(tensors)))
+    return Episode(**tensors, **header)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The header's metadata: 8 bytes of length, then JSON (safetensors format)."""
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
+
+
+def _header(episode: Episode) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(Episode) if field.name not in _TENSORS]
+    return {"schema_version": SCHEMA_VERSION} | {name: getattr(episode, name) for name in names}
+
+
+def _file_name(index: int) -> str:
+    return f"episode-{index:06d}.safetensors"
+
+
+def _steps(episode: Episode) -> tuple[Vector, Vector, Vector]:
+    whole: NDArray[np.bool_] = (episode.flags & StepFlag.GAP) == 0
+    return episode.states[:-1][whole], episode.actions_sent[whole], episode.states[1:][whole]

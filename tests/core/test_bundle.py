@@ -1,0 +1,131 @@
+import dataclasses
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from fakes.point_task import PointTask
+
+from mbrl_core.bundle import ACT, MAX_MEMBER_BYTES, METADATA, PARAMETERS, Bundle, check_fits, describe
+
+
+def bundle(**changes) -> Bundle:
+    metadata = describe(PointTask(), policy_version=3, real_steps=400, ensemble_id="abc")
+    values = {
+        "metadata": metadata,
+        "act_onnx": b"not a graph" * 50,
+        "theta": np.arange(7, dtype=np.float32),
+        "obs_mean": np.zeros(4, dtype=np.float32),
+        "obs_scale": np.ones(4, dtype=np.float32),
+    }
+    return Bundle(**(values | changes))
+
+
+def rezipped(data: bytes, **members: bytes) -> bytes:
+    """The same zip with some members replaced, as an attacker or a broken disk would."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, members.get(name.split(".")[0], old.read(name)))
+    return buffer.getvalue()
+
+
+def test_a_bundle_comes_back_as_it_was(tmp_path):
+    original = bundle()
+    original.save(tmp_path / "one.mbrl")
+    loaded = Bundle.load(tmp_path / "one.mbrl")
+    assert loaded.version == 3
+    assert loaded.act_onnx == original.act_onnx
+    for name in ("theta", "obs_mean", "obs_scale"):
+        assert np.array_equal(getattr(loaded, name), getattr(original, name))
+    assert dataclasses.replace(loaded.metadata, files=(), parameters=0) == original.metadata
+
+
+def test_the_same_bundle_gives_the_same_bytes():
+    assert bundle().to_bytes() == bundle().to_bytes()
+    assert Bundle.from_bytes(bundle().to_bytes()).to_bytes() == bundle().to_bytes()
+
+
+@pytest.mark.parametrize("member", ["act", "parameters"])
+def test_a_changed_member_is_refused_with_both_hashes(member):
+    hashes = "sha256: expected [0-9a-f]{64}, got '[0-9a-f]{64}'"
+    with pytest.raises(ValueError, match=rf"bundle.{member}\..*: {hashes}"):
+        Bundle.from_bytes(rezipped(bundle().to_bytes(), **{member: b"something else"}))
+
+
+def test_any_flipped_byte_is_refused_or_harmless():
+    data = bundle().to_bytes()
+    for position in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x55
+        try:
+            loaded = Bundle.from_bytes(bytes(damaged))
+        except ValueError:
+            continue
+        assert loaded.to_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"x" * 1000, bundle().to_bytes()[:-30]])
+def test_what_is_no_zip_is_refused(data):
+    with pytest.raises(ValueError, match="bundle: expected an undamaged .mbrl file"):
+        Bundle.from_bytes(data)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(ACT, bytes(MAX_MEMBER_BYTES + 1))
+        archive.writestr(PARAMETERS, b"")
+        archive.writestr(METADATA, b"{}")
+    assert len(buffer.getvalue()) < 100_000
+    with pytest.raises(ValueError, match="bundle.act.onnx: size: expected at most"):
+        Bundle.from_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 99}, "schema_version: expected 1, got 99"),
+        ({"surprise": 1}, "metadata.json.surprise: expected one of"),
+        ({"policy_version": "3"}, "policy_version: expected int, got '3'"),
+        ({"joint_names": 5}, "joint_names: expected a list, got 5"),
+        ({"parameters": 8}, r"bundle.theta: expected \(8,\), got \(7,\)"),
+    ],
+)
+def test_bad_metadata_is_refused_by_field(change, message):
+    with zipfile.ZipFile(io.BytesIO(bundle().to_bytes())) as archive:
+        metadata = json.loads(archive.read(METADATA)) | change
+    with pytest.raises(ValueError, match=message):
+        Bundle.from_bytes(rezipped(bundle().to_bytes(), metadata=json.dumps(metadata).encode()))
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="bundle.theta: expected finite numbers"):
+        bundle(theta=np.array([0.0, np.nan], dtype=np.float32))
+
+
+def test_a_bundle_fits_the_arm_and_task_it_was_made_for():
+    task = PointTask()
+    check_fits(bundle(), task.profile, task)
+
+
+def test_every_mismatch_with_the_arm_is_refused_by_field():
+    task = PointTask()
+    names = [field.name for field in dataclasses.fields(bundle().metadata)]
+    free = {"schema_version", "policy_version", "real_steps", "ensemble_id", "parameters", "files"}
+    for name in set(names) - free:
+        value = getattr(bundle().metadata, name)
+        other = "other" if isinstance(value, str) else value[::-1] + value if isinstance(value, tuple) else value + 1
+        fields = {"metadata": dataclasses.replace(bundle().metadata, **{name: other})}
+        if name == "obs_dim":
+            fields |= {part: np.ones(other, dtype=np.float32) for part in ("obs_mean", "obs_scale")}
+        with pytest.raises(ValueError, match=f"^bundle.{name}: expected .*, got "):
+            check_fits(bundle(**fields), task.profile, task)
+
+
+def test_joints_in_another_order_are_refused():
+    task = PointTask()
+    metadata = dataclasses.replace(bundle().metadata, joint_names=("y", "x"))
+    with pytest.raises(ValueError, match=r"bundle.joint_names: expected \('x', 'y'\), got \('y', 'x'\)"):
+        check_fits(bundle(metadata=metadata), task.profile, task)

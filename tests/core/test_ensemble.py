@@ -1,0 +1,140 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_core.models.ensemble import Ensemble, EnsembleConfig, least_squares, nats
+
+NOISE = 0.01
+
+
+def linear_data(count: int, seed: int, noise: float = NOISE):
+    """Targets = inputs @ W + noise."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 3, generator=generator) * torch.tensor([1.0, 5.0, 0.1]) + 2.0
+    weights = torch.tensor([[0.1, 0.0], [0.0, 0.02], [1.0, -1.0]])
+    return inputs, inputs @ weights + noise * torch.randn(count, 2, generator=generator)
+
+
+def fitted(seed: int = 0, count: int = 500, **settings) -> Ensemble:
+    ensemble = Ensemble(3, 2, EnsembleConfig(hidden=(32, 32), **settings), seed=seed)
+    ensemble.fit(*linear_data(count, 1), *linear_data(200, 2))
+    return ensemble
+
+
+def test_a_linear_system_is_learned_to_noise_level():
+    inputs, targets = linear_data(1000, 3)
+    mean, log_var = fitted().predict(inputs)
+    error = (mean - targets).square().mean((1, 2)).sqrt()
+    assert (error < 1.1 * NOISE).all()
+    spread = torch.exp(0.5 * log_var).mean((1, 2))
+    assert ((spread > 0.8 * NOISE) & (spread < 2 * NOISE)).all()
+
+
+def test_a_curved_system_is_learned_beyond_its_linear_part():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(1500, 1, generator=generator) * 6 - 3
+    targets = torch.sin(inputs)
+    ensemble = Ensemble(1, 1, EnsembleConfig(hidden=(64, 64), max_steps=2000, patience=20), seed=0)
+    fit = ensemble.fit(inputs[:1200], targets[:1200], inputs[1200:], targets[1200:])
+    assert max(fit.holdout_error) < 0.01
+
+
+def test_least_squares_by_hand_and_each_member_by_its_own_counts():
+    inputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]])
+    counts = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    solution = least_squares(inputs, targets, counts, 1e-9)  # first sees y = x; second (1 * 1 + 2 * 4) / (1 + 4)
+    assert torch.allclose(solution.flatten(), torch.tensor([1.0, 1.8]))
+
+
+def test_members_have_their_own_initialisation():
+    first = Ensemble(3, 2, seed=0).weights[0]
+    for one in range(5):
+        for other in range(one):
+            assert not torch.allclose(first[one], first[other])
+
+
+def test_members_have_their_own_bootstrap_which_stays_as_data_grow():
+    ensemble = Ensemble(3, 2, seed=0)
+    few, many = ensemble.bootstrap(100), ensemble.bootstrap(150)
+    assert torch.equal(few, many[:, :100])
+    assert len({tuple(row.tolist()) for row in few}) == 5
+    assert many.mean().item() == pytest.approx(1.0, abs=0.1)
+    assert 0.25 < (many == 0).float().mean() < 0.5  # 1/e of the transitions are not seen
+
+
+def test_a_member_never_trains_on_a_transition_outside_its_bootstrap():
+    ensemble = Ensemble(3, 2, seed=0)
+    counts = ensemble.bootstrap(60)
+    rows = ensemble._batches(counts)
+    assert rows.shape == (50, 5, 128)
+    for member in range(5):
+        assert (counts[member][rows[:, member]] > 0).all()
+
+
+def test_the_best_weights_of_every_member_are_restored():
+    held = linear_data(200, 2)
+    ensemble = fitted()
+    before = ensemble._error(ensemble.weights, ensemble.input_norm(held[0]), ensemble.target_norm(held[1]))
+    spoiled = Ensemble(3, 2, EnsembleConfig(hidden=(32, 32), learning_rate=1.0, max_steps=300), seed=0)
+    spoiled.weights = [weight.clone() for weight in ensemble.weights]
+    spoiled.input_norm, spoiled.target_norm, spoiled._fitted = ensemble.input_norm, ensemble.target_norm, True
+    fit = spoiled.fit(*linear_data(500, 1), *held)
+    assert (torch.tensor(fit.holdout_error) <= before + 1e-6).all()
+
+
+def test_held_out_loss_is_the_mean_of_nats_per_dimension():
+    assert nats(torch.tensor(2.0), torch.tensor(math.log(4.0))).item() == pytest.approx(
+        0.5 * (1 + math.log(4.0) + math.log(2 * math.pi))
+    )
+
+
+def test_new_normalisers_leave_the_networks_prediction_as_it_was():
+    ensemble = fitted()
+    ensemble._linear.zero_()
+    inputs, _ = linear_data(50, 4)
+    mean, _ = ensemble.predict(inputs)
+    offset = ensemble.target_norm.mean
+    ensemble._normalise(3 * inputs + 1, 7 * torch.randn(50, 2))
+    after, _ = ensemble.predict(inputs)
+    assert torch.allclose(mean - offset, after - ensemble.target_norm.mean, atol=1e-3)
+
+
+def test_members_disagree_more_far_from_the_data():
+    ensemble = fitted()
+    inputs, _ = linear_data(200, 5)
+    assert ensemble.disagreement(30 * inputs).mean() > 5 * ensemble.disagreement(inputs).mean()
+
+
+def test_inputs_of_each_members_own_give_what_shared_inputs_give():
+    ensemble, (inputs, _) = fitted(), linear_data(6, 6)
+    shared, _ = ensemble.predict(inputs)
+    own, _ = ensemble.predict(inputs.expand(5, -1, -1))
+    assert torch.allclose(shared, own)
+
+
+def test_same_seed_same_weights():
+    assert fitted(seed=3).fingerprint() == fitted(seed=3).fingerprint() != fitted(seed=4).fingerprint()
+
+
+def test_a_fit_can_be_stopped():
+    ensemble, calls = Ensemble(3, 2, seed=0), []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) > 10
+
+    assert ensemble.fit(*linear_data(500, 1), *linear_data(200, 2), stop).steps <= 10
+
+
+def test_nan_in_the_data_is_reported_where_it_arises():
+    inputs, targets = linear_data(100, 1)
+    targets[3] = np.nan
+    with pytest.raises((FloatingPointError, RuntimeError)):
+        Ensemble(3, 2, seed=0).fit(inputs, targets, *linear_data(50, 2))
+
+
+def test_a_wrong_input_width_is_refused():
+    with pytest.raises(ValueError, match="inputs: expected"):
+        Ensemble(3, 2, seed=0).predict(torch.zeros(4, 5))

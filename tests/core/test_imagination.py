@@ -1,0 +1,79 @@
+import pytest
+import torch
+from fakes.point_task import STEP, PointTask
+
+from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.imagination import imagine
+from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.policies.gaussian_mlp import GaussianMlp
+
+
+class KnownEnsemble(Ensemble):
+    """Member m says that the position changes by (m + 1) * STEP * action, without noise; counts who is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2, seed=0)
+        self.rows = torch.zeros(5)
+
+    def predict(self, inputs):
+        gain = torch.arange(1.0, 6.0)[:, None, None] * STEP
+        self.rows += inputs.shape[1]
+        return gain * inputs[..., 2:], torch.full((*inputs.shape[:2], 2), -40.0)
+
+
+def rollouts(batch: int = 10, horizon: int = 3, generator=None, ensemble=None):
+    policy = GaussianMlp(4, 2)
+    parameters = policy.initial(torch.Generator().manual_seed(0))
+    parameters["bias2"] = torch.tensor([0.5, -2.0])  # asks for 0.5 and for more than the limits let through
+    parameters["weight2"] = torch.zeros_like(parameters["weight2"])
+    norm = Normaliser(torch.zeros(4), torch.ones(4))
+    starts, goals = torch.zeros(batch, 2), torch.tensor([[0.3, -0.2]]).repeat(batch, 1)
+    ensemble = ensemble or KnownEnsemble()
+    return imagine(PointTask(), ensemble, policy, parameters, norm, starts, goals, horizon, generator)
+
+
+def test_every_member_is_imagined_with_equally_often():
+    ensemble = KnownEnsemble()
+    result = rollouts(batch=20, horizon=7, ensemble=ensemble)
+    assert result.member.bincount().tolist() == [4] * 5
+    assert ensemble.rows.tolist() == [4 * 7] * 5
+    assert result.steps == 140
+
+
+def test_a_rollout_stays_in_one_member():
+    result = rollouts()
+    travelled = result.last_states[:, 0] / (3 * STEP * 0.5)
+    assert torch.allclose(travelled, (result.member + 1).float(), atol=1e-4)
+
+
+def test_known_parts_are_computed_through_the_task():
+    result, task = rollouts(), PointTask()
+    assert torch.allclose(result.actions, torch.tensor([0.5, -2.0]).expand(3, 10, 2))
+    first = result.last_states[0]  # member 0 in three steps: action 0.5 and, clipped by the task, -1
+    assert torch.allclose(first, torch.tensor([0.15, -0.3]), atol=1e-5)
+    assert result.rewards[-1, 0].item() == pytest.approx(
+        task.reward(None, first, torch.tensor([0.3, -0.2])).item(), abs=1e-5
+    )
+    assert torch.allclose(result.obs[-1], task.observe(result.last_states, torch.tensor([[0.3, -0.2]]).repeat(10, 1)))
+
+
+def test_generators_make_imagination_repeatable_and_noisy():
+    first = rollouts(generator=torch.Generator().manual_seed(5))
+    again = rollouts(generator=torch.Generator().manual_seed(5))
+    assert torch.equal(first.obs, again.obs)
+    assert first.actions.std() > 0.4
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    with pytest.raises(ValueError, match="starts: expected a multiple of 5 rows, got 11"):
+        rollouts(batch=11)
+
+
+def test_a_number_that_is_not_finite_stops_imagination():
+    class Broken(KnownEnsemble):
+        def predict(self, inputs):
+            mean, log_var = super().predict(inputs)
+            return mean * float("nan"), log_var
+
+    with pytest.raises(FloatingPointError, match="imagination"):
+        rollouts(ensemble=Broken())

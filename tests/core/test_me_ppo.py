@@ -1,0 +1,164 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from fakes.point_task import PointTask, point_episode
+
+from mbrl_core.actor import Actor
+from mbrl_core.algorithms.me_ppo import MePpo, MePpoConfig
+from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share
+from mbrl_core.bundle import check_fits
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.replay import Replay
+
+SMALL = MePpoConfig(
+    iterations=15,
+    ensemble=EnsembleConfig(hidden=(16, 16), max_steps=100),
+    imagination=ImaginationConfig(rollouts=100, horizon=10),
+    ppo=PpoConfig(minibatch=250, learning_rate=3e-3),
+)
+
+
+def replay(count: int = 4) -> Replay:
+    buffer, rng = Replay(), np.random.default_rng(0)
+    for index in range(count):
+        buffer.add(point_episode(rng, index=index))
+    return buffer
+
+
+def learner(seed: int = 0, **changes) -> MePpo:
+    return MePpo(PointTask(), dataclasses.replace(SMALL, **changes), seed=seed)
+
+
+def theta(learning: MePpo) -> torch.Tensor:
+    return learning.policy.flatten(learning._update.policy_parameters).detach().clone()
+
+
+def test_it_learns_to_reach_fresh_goals():
+    learning, buffer, rng = learner(), replay(), np.random.default_rng(1)
+    reports = [learning.round(buffer) for _ in range(4)]
+    assert reports[-1].imagined_return > reports[0].imagined_return
+    assert reports[-1].policy_version == learning.version > 0
+    bundle = learning.bundle()
+    check_fits(bundle, PointTask().profile, PointTask())
+    actor = Actor(bundle)
+    goals = PointTask().sample_goal(rng, 20)
+    assert np.mean([point_episode(rng, actor.act, goal=goal).success for goal in goals]) >= 0.9
+
+
+def test_report_says_what_happened():
+    learning, phases = learner(), []
+    report = learning.round(replay(), on_phase=phases.append)
+    assert phases == ["fitting"] + ["validating", "improving"] * 3 + ["validating"]
+    assert report.real_steps == 80
+    assert report.episodes == 4
+    assert 0 < report.fit_steps <= 100
+    assert report.imagined_steps == 15 * 100 * 10
+    assert len(report.holdout_loss) == 5
+    assert report.disagreement > 0
+    assert report.updates_accepted + report.updates_rejected == 3
+    assert report.busy_s > 0
+    assert not report.problem
+
+
+def test_same_seed_same_curve():
+    one, other, different = learner(3), learner(3), learner(4)
+    for _ in range(2):
+        first, second = one.round(replay()), other.round(replay())
+        assert first.imagined_return == second.imagined_return
+        assert first.holdout_loss == second.holdout_loss
+    different.round(replay())
+    different.round(replay())
+    assert torch.equal(theta(one), theta(other))
+    assert not torch.equal(theta(one), theta(different))
+
+
+def test_seventy_percent_rule():
+    old = Score(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.zeros(5))
+    new = Score(torch.tensor([2.0, 3.0, 4.0, 5.0, 4.0]), torch.zeros(5))
+    assert improved_share(old, new) == pytest.approx(0.8)
+    assert improved_share(new, old) == pytest.approx(0.2)
+    assert improved_share(old, old) == 0.0
+
+
+def test_a_policy_that_fails_validation_is_replaced_by_the_last_good_one():
+    learning, buffer = learner(), replay()
+    while learning.version == 0:
+        learning.round(buffer)
+    version, before = learning.version, learning.policy.flatten(learning._good.policy)
+    learning._iterate = lambda data, tally: learning._update.policy_parameters["bias2"].data.fill_(3.0)
+    report = learning.round(buffer)
+    assert not report.accepted
+    assert report.updates_rejected >= 3
+    assert report.validation_ratio == 0.0
+    assert learning.version == version
+    assert torch.equal(theta(learning), before)
+
+
+def test_a_round_ends_after_too_many_failed_validations():
+    learning = learner(iterations=100, validation=ValidationConfig(every=2, patience=3))
+    calls = []
+    learning._iterate = lambda data, tally: calls.append(1)  # changes nothing: nothing can improve
+    learning.round(replay())
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize("part", ["policy", "ensemble"])
+def test_nan_keeps_the_last_good_policy_and_is_reported(part):
+    learning, buffer = learner(), replay()
+    while learning.version == 0:
+        learning.round(buffer)
+    before, iterate = learning.bundle(), learning._iterate
+
+    def spoil(data, tally):
+        if part == "policy":
+            learning._update.policy_parameters["bias0"].data.fill_(np.nan)
+        else:
+            learning.ensemble.weights[0] = learning.ensemble.weights[0] * np.nan
+        iterate(data, tally)
+
+    learning._iterate = spoil
+    report = learning.round(buffer)
+    assert "NaN" in report.problem or "finite" in report.problem
+    assert not report.accepted
+    assert learning.bundle().to_bytes() == before.to_bytes()
+    learning._iterate = iterate
+    healed = learning.round(buffer)
+    assert not healed.problem
+    assert np.isfinite(healed.holdout_loss).all()
+
+
+def test_stop_is_obeyed_within_a_round():
+    learning, calls = learner(), []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) > 30
+
+    report = learning.round(replay(), should_stop=stop)
+    assert report.stopped
+    assert report.fit_steps < 100
+    assert report.imagined_steps == 0
+
+
+def test_no_bundle_before_a_policy_is_accepted():
+    with pytest.raises(ValueError, match="policy_version: expected at least 1"):
+        learner().bundle()
+
+
+def test_too_little_data_is_refused():
+    with pytest.raises(ValueError, match="replay.episodes: expected at least 2, got 1"):
+        learner().round(replay(1))
+
+
+def test_rollouts_that_members_cannot_share_are_refused():
+    with pytest.raises(ValueError, match="rollouts: expected a multiple of 5 members, got 101"):
+        learner(imagination=ImaginationConfig(rollouts=101))
+
+
+def test_a_setting_out_of_bounds_is_refused_by_name():
+    with pytest.raises(ValueError, match="PpoConfig.discount: expected at most 1.0, got 1.5"):
+        learner(ppo=PpoConfig(discount=1.5))

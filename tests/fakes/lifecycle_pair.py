@@ -1,0 +1,49 @@
+"""Two lifecycle nodes that note what they do: `python -m fakes.lifecycle_pair EVENTS [NODE:TRANSITION to fail]`."""
+
+import sys
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
+
+class Noting(LifecycleNode):
+    def __init__(self, name, events, fails):
+        super().__init__(name)
+        self._events, self._fails = events, fails
+
+    def note(self, transition):
+        with open(self._events, "a") as events:
+            events.write(f"{self.get_name()} {transition}\n")
+        failed = f"{self.get_name()}:{transition}" == self._fails
+        return TransitionCallbackReturn.FAILURE if failed else TransitionCallbackReturn.SUCCESS
+
+    def on_configure(self, state):
+        return self.note("configure")
+
+    def on_activate(self, state):
+        return self.note("activate")
+
+    def on_deactivate(self, state):
+        return self.note("deactivate")
+
+
+def main():
+    events, fails = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    rclpy.init()
+    executor = SingleThreadedExecutor()
+    arm, policy = Noting("robot_interface", events, fails), Noting("policy", events, fails)
+
+    def start(_, answer):
+        arm.note("start")
+        answer.success, answer.message = fails != "robot_interface:start", "not today"
+        return answer
+
+    arm.create_service(Trigger, "start", start)
+    for node in (arm, policy):
+        executor.add_node(node)
+    executor.spin()
+
+
+main()
