@@ -1,0 +1,1 @@
+"""ROS 2 nodes over mbrl_core, and the graph that starts them."""

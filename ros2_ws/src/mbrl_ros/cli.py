@@ -1,0 +1,83 @@
+"""The command `mbrl`: one verb, its flags, one line when something is wrong. Heavy imports wait until needed.
+
+Exit status: 0 done, 1 the run failed, 2 bad input, 128 + n ended by signal n (130 = Ctrl-C).
+"""
+
+import sys
+from collections.abc import Callable
+
+USAGE = """usage: mbrl COMMAND [FLAGS]       (mbrl COMMAND --help lists a command's flags)
+
+commands:
+  sim         the main job: train on the twin, evaluate, write runs/<stamp>/
+  up sim      start the training graph on the twin and keep it up until Ctrl-C
+  up real     start the training graph on an arm: mbrl up real --port /dev/ttyUSB0
+  up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
+  call VERB   ask a running robot_interface to start, stop, rearm or reset
+"""
+BAD_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if arguments else BAD_INPUT
+    try:
+        return _verb(arguments)
+    except ValueError as error:
+        print(f"mbrl: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        print(f"mbrl: expected Python module {error.name!r}, which is not installed", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return 130
+
+
+def _verb(arguments: list[str]) -> int:
+    from mbrl_core.config import refuse
+
+    verbs: dict[str, Callable[[list[str]], int]] = {"sim": _sim, "up": _up, "call": _call}
+    name, *rest = arguments
+    if name not in verbs:
+        raise refuse("command", f"one of {sorted(verbs)}", name)
+    return verbs[name](rest)
+
+
+def _sim(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.sim_job import SimJobConfig, run_sim_job
+
+    return run_sim_job(parse(SimJobConfig, arguments, "mbrl sim"))
+
+
+def _up(arguments: list[str]) -> int:
+    from mbrl_core.config import refuse
+    from mbrl_ros.flags import parse
+    from mbrl_ros.graph import DeployGraph, RealGraph, SimGraph
+
+    graphs = {"sim": SimGraph, "real": RealGraph, "deploy": DeployGraph}
+    if not arguments or arguments[0] not in graphs:
+        raise refuse("mbrl up", f"one of {sorted(graphs)}", arguments[0] if arguments else "nothing")
+    config = parse(graphs[arguments[0]], arguments[1:], f"mbrl up {arguments[0]}")
+
+    from mbrl_ros.up import keep_up
+
+    return keep_up(config)
+
+
+def _call(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.up import CallConfig, call
+
+    return call(parse(CallConfig, arguments, "mbrl call"))
+
+
+if __name__ == "__main__":
+    main()

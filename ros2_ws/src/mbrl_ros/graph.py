@@ -1,0 +1,231 @@
+"""The one description of the graphs: which nodes, with which parameters, started and stopped in which order.
+
+The launch files and the command line both start what is written here. Plain data; imports no ROS.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mbrl_core.config import check, refuse, setting
+from mbrl_ros.node_configs import PROFILE_DOC, LearningConfig, LifecycleManagerConfig
+
+# robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
+STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
+# A pseudo-terminal is served by ordinary kernel workers, which a busy machine keeps waiting longer than a wire does
+TWIN_BUS_ERRORS = 10
+ACTORS = ("learned", "zero", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node in its own process: `python -m mbrl_ros.<name>`, or executable <name> of the ROS package mbrl."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    lifecycle: bool = False
+    settles: bool = False  # needs a moment to bring an arm to rest, also when its supervisor was killed
+    stop_s: float = 5.0  # time from SIGINT to SIGTERM
+
+    @property
+    def module(self) -> str:
+        """Python module that holds the node's main()."""
+        return f"mbrl_ros.{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Nodes in the order in which they are started."""
+
+    kind: str
+    nodes: tuple[NodeSpec, ...]
+    namespace: str = ""
+    on_twin: bool = field(default=False)
+
+    @property
+    def stop_order(self) -> tuple[NodeSpec, ...]:
+        """The same nodes in the order in which they are stopped."""
+        return tuple(sorted(self.nodes, key=lambda node: STOP_ORDER.index(node.name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimGraph:
+    """Train on the twin."""
+
+    profile: str = setting("so101", doc=PROFILE_DOC)
+    speed: float = setting(1.0, doc="how many times faster than real time the twin runs", low=0.1, high=100)
+    seed: int = setting(0, doc="seed of goals, policy and learner", low=0, high=2**31 - 1)
+    max_steps: int = setting(0, doc="real steps after which collection ends; 0 = no limit", low=0)
+    episodes: int = setting(0, doc="episodes after which collection ends; 0 = no limit", low=0)
+    finish_s: float = setting(LearningConfig.finish_s, doc="learning after the last real step", unit="s", low=0)
+    start: bool = setting(True, doc="begin to move as soon as every node is active")
+    run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
+    namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
+    verbose: bool = setting(False, doc="copy the nodes' logs to the console")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealGraph:
+    """Train on an arm."""
+
+    profile: str = setting("so101", doc=PROFILE_DOC)
+    port: str = setting("", doc="serial port of the servo bus, for example /dev/ttyUSB0; required")
+    seed: int = setting(0, doc="seed of goals, policy and learner", low=0, high=2**31 - 1)
+    max_steps: int = setting(0, doc="real steps after which collection ends; 0 = no limit", low=0)
+    episodes: int = setting(0, doc="episodes after which collection ends; 0 = no limit", low=0)
+    start: bool = setting(False, doc="move without waiting for the operator to call the service start")
+    run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
+    namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
+    verbose: bool = setting(False, doc="copy the nodes' logs to the console")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployGraph:
+    """Run a policy without learning: on an arm when a port is given, otherwise on the twin."""
+
+    bundle: str = setting("", doc="policy file (.mbrl); required when the actor is `learned`")
+    profile: str = setting("so101", doc=PROFILE_DOC)
+    port: str = setting("", doc="serial port of the servo bus; empty = the twin")
+    speed: float = setting(1.0, doc="how many times faster than real time the twin runs", low=0.1, high=100)
+    seed: int = setting(0, doc="seed of goals and of random actions", low=0, high=2**31 - 1)
+    episodes: int = setting(0, doc="episodes after which the arm stops; 0 = no limit", low=0)
+    actor: str = setting("learned", doc="what acts", one_of=ACTORS)
+    deterministic: bool = setting(True, doc="act with the mean instead of a sample")
+    start: bool = setting(False, doc="move without waiting for the service start; the twin never waits")
+    run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
+    namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
+    verbose: bool = setting(False, doc="copy the nodes' logs to the console")
+
+
+GraphConfig = SimGraph | RealGraph | DeployGraph
+
+
+def build_graph(config: GraphConfig) -> Graph:
+    """Describe the graph that a config asks for; `run_dir` must be filled in.
+
+    Raises:
+      ValueError: a value out of bounds, a port, bundle or run folder missing, or a file of parameters that is wrong.
+    """
+    check(config)
+    if not config.run_dir:
+        raise refuse("run_dir", "a folder", config.run_dir)
+    if re.fullmatch(r"(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", config.namespace) is None:
+        raise refuse("namespace", "a ROS name such as left_arm", config.namespace)
+    builders = {SimGraph: _sim, RealGraph: _real, DeployGraph: _deploy}
+    graph = builders[type(config)](config)  # type: ignore[operator]
+    return override(graph, read_overrides(config.params)) if config.params else graph
+
+
+def _sim(config: SimGraph) -> Graph:
+    arm = {"profile": config.profile, "port": str(_folder(config) / "port"), "max_bus_errors": TWIN_BUS_ERRORS}
+    limits = {"max_steps": config.max_steps, "episodes": config.episodes}
+    shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": True}
+    nodes = (
+        _twin(config),
+        _robot_interface({**arm, **shared, "speed": config.speed, **limits}),
+        _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
+        _learner({**shared, "run_dir": config.run_dir, "max_steps": config.max_steps, "finish_s": config.finish_s}),
+        _manager(("twin", "model_learning"), config.start),
+    )
+    return Graph(kind="sim", nodes=nodes, namespace=config.namespace, on_twin=True)
+
+
+def _real(config: RealGraph) -> Graph:
+    if not config.port:
+        raise refuse("port", "a serial port, for example /dev/ttyUSB0", config.port)
+    shared = {"profile": config.profile, "seed": config.seed}
+    limits = {"max_steps": config.max_steps, "episodes": config.episodes}
+    nodes = (
+        _robot_interface({**shared, "port": config.port, "speed": 1.0, **limits}),
+        _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
+        _learner({**shared, "run_dir": config.run_dir, "max_steps": config.max_steps}),
+        _manager(("model_learning",), config.start),
+    )
+    return Graph(kind="real", nodes=nodes, namespace=config.namespace)
+
+
+def _deploy(config: DeployGraph) -> Graph:
+    if config.actor == "learned" and not Path(config.bundle).is_file():
+        raise refuse("bundle", "a policy file (.mbrl)", config.bundle)
+    if config.port and config.speed != 1.0:
+        raise refuse("speed", "1.0 on an arm; only the twin runs faster", config.speed)
+    on_twin = not config.port
+    arm = {"port": config.port or str(_folder(config) / "port")}
+    if on_twin:
+        arm["max_bus_errors"] = TWIN_BUS_ERRORS
+    shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": on_twin}
+    acting = {"bundle": config.bundle, "actor": config.actor, "deterministic": config.deterministic}
+    nodes = (
+        *((_twin(config),) if on_twin else ()),
+        _robot_interface({**shared, **arm, "speed": config.speed, "max_steps": 0, "episodes": config.episodes}),
+        _policy({**shared, **acting}),
+        _manager(("twin",) if on_twin else (), config.start or on_twin),
+    )
+    return Graph(kind="deploy", nodes=nodes, namespace=config.namespace, on_twin=on_twin)
+
+
+def _folder(config: GraphConfig) -> Path:
+    return Path(config.run_dir).absolute()
+
+
+def _twin(config: SimGraph | DeployGraph) -> NodeSpec:
+    port = str(_folder(config) / "port")
+    parameters = {"profile": config.profile, "speed": config.speed, "seed": config.seed, "port": port}
+    return NodeSpec(name="twin", parameters=parameters, settles=True)
+
+
+def _robot_interface(parameters: Mapping[str, Any]) -> NodeSpec:
+    return NodeSpec(name="robot_interface", parameters=parameters, lifecycle=True, settles=True, stop_s=8.0)
+
+
+def _policy(parameters: Mapping[str, Any]) -> NodeSpec:
+    return NodeSpec(name="policy", parameters=parameters, lifecycle=True)
+
+
+def _learner(parameters: Mapping[str, Any]) -> NodeSpec:
+    return NodeSpec(name="model_learning", parameters=parameters)
+
+
+def _manager(wait_for: tuple[str, ...], start: bool) -> NodeSpec:
+    parameters: dict[str, Any] = {"nodes": list(LifecycleManagerConfig.nodes), "auto_start": start}
+    if wait_for:  # ROS has no type for an empty list
+        parameters["wait_for"] = list(wait_for)
+    return NodeSpec(name="lifecycle_manager", parameters=parameters)
+
+
+def read_overrides(path: str) -> Mapping[str, Mapping[str, Any]]:
+    """Read a YAML file of the form node: {parameter: value}.
+
+    Raises:
+      ValueError: no such file, or of another form.
+    """
+    if not Path(path).is_file():
+        raise refuse("params", "a YAML file", path)
+    overrides = yaml.safe_load(Path(path).read_text())
+    if not isinstance(overrides, dict) or not all(isinstance(values, dict) for values in overrides.values()):
+        raise refuse(f"params {path}", "node: {parameter: value}", overrides)
+    return overrides
+
+
+def override(graph: Graph, overrides: Mapping[str, Mapping[str, Any]]) -> Graph:
+    """Return the graph with some parameters replaced; the nodes themselves refuse parameters that they do not know.
+
+    Raises:
+      ValueError: a node that the graph does not have.
+    """
+    names = [node.name for node in graph.nodes]
+    for name in overrides:
+        if name not in names:
+            raise refuse("params", f"one of {names}", name)
+    nodes = tuple(
+        NodeSpec(**{**vars(node), "parameters": {**node.parameters, **overrides.get(node.name, {})}})
+        for node in graph.nodes
+    )
+    return Graph(kind=graph.kind, nodes=nodes, namespace=graph.namespace, on_twin=graph.on_twin)

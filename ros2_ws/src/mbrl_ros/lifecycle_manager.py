@@ -1,0 +1,142 @@
+"""Brings the lifecycle nodes up in order: all configured, then all activated, then, where asked, the arm started.
+
+| Event | What it does |
+|---|---|
+| start | wait for the nodes; configure each in order; activate each in order; with auto_start call `start` |
+| a node refuses, or does not answer in time | say which node and transition, exit with 1 |
+| SIGINT, SIGTERM | deactivate in reverse order those that still answer, exit with 0 |
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import ListParameters
+from rclpy.client import Client
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+
+from mbrl_ros.node_configs import LifecycleManagerConfig
+from mbrl_ros.parameters import read_parameters
+from mbrl_ros.process import REFUSED
+
+LABELS = {
+    Transition.TRANSITION_CONFIGURE: "configure",
+    Transition.TRANSITION_ACTIVATE: "activate",
+    Transition.TRANSITION_DEACTIVATE: "deactivate",
+}
+POLL_S = 0.05
+
+
+class TransitionError(RuntimeError):
+    """A node did not get where it was sent; the message names node and transition."""
+
+
+class LifecycleManager(Node):
+    """Drives the transitions of the graph's lifecycle nodes."""
+
+    def __init__(self, **options: Any) -> None:
+        """Read the parameters; nothing is called yet. Raises ValueError for a bad parameter."""
+        super().__init__("lifecycle_manager", automatically_declare_parameters_from_overrides=True, **options)
+        self.config, _ = read_parameters(self, LifecycleManagerConfig)
+        self._changes = {name: self.create_client(ChangeState, f"{name}/change_state") for name in self.config.nodes}
+        self._start = self.create_client(Trigger, "start")
+
+    def bring_up(self) -> None:
+        """Configure all, activate all, start.
+
+        Raises:
+          TransitionError: a node is missing, refused or was too slow.
+        """
+        self._wait_for_nodes()
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            for name in self.config.nodes:
+                self._change(name, transition, self.config.timeout_s)
+        if self.config.auto_start:
+            response = self._call(self._start, Trigger.Request(), "robot_interface", "start", self.config.timeout_s)
+            if not response.success:
+                raise TransitionError(f"robot_interface: start refused: {response.message}")
+        self.get_logger().info("all nodes are active" + (", collection started" if self.config.auto_start else ""))
+
+    def bring_down(self) -> None:
+        """Deactivate in reverse order the nodes that still answer."""
+        for name in reversed(self.config.nodes):
+            if not self._changes[name].service_is_ready():
+                continue
+            try:
+                self._change(name, Transition.TRANSITION_DEACTIVATE, self.config.stop_timeout_s)
+            except TransitionError as failure:
+                self.get_logger().info(f"while stopping: {failure}")
+
+    def _wait_for_nodes(self) -> None:
+        """Wait until the other nodes answer: a node does so once it is built and spins, and is seen long before."""
+        for name in self.config.wait_for:
+            client = self.create_client(ListParameters, f"{name}/list_parameters")
+            self._call(client, ListParameters.Request(), name, "answer", self.config.timeout_s)
+            self.destroy_client(client)
+
+    def _change(self, name: str, transition: int, timeout_s: float) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        response = self._call(self._changes[name], request, name, LABELS[transition], timeout_s)
+        if not response.success:
+            raise TransitionError(f"{name}: {LABELS[transition]} refused; its log says why")
+        self.get_logger().info(f"{name}: {LABELS[transition]} done")
+
+    def _call(self, client: Client, request: Any, name: str, label: str, timeout_s: float) -> Any:
+        if not self._spin_until(client.service_is_ready, timeout_s):
+            raise TransitionError(f"{name}: {label}: no such service after {timeout_s} s")
+        future = client.call_async(request)
+        self._spin_until(lambda: future.done() or not client.service_is_ready(), timeout_s)
+        if not future.done():
+            why = f"no answer after {timeout_s} s" if client.service_is_ready() else "it ended before it answered"
+            raise TransitionError(f"{name}: {label}: {why}")
+        return future.result()
+
+    def _spin_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Spin in short turns, because a signal is only seen between two of them."""
+        deadline = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < deadline:
+            rclpy.spin_once(self, timeout_sec=POLL_S)
+        return condition()
+
+
+def _interrupt(*_: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # once is enough: stopping is bounded
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the node until it is stopped or a transition fails."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # services must still answer while stopping
+    code, node = 0, None
+    try:
+        node = LifecycleManager()
+        node.bring_up()
+        while True:
+            rclpy.spin_once(node, timeout_sec=POLL_S)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        if node is not None:
+            node.bring_down()
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        code = REFUSED
+    except TransitionError as failure:
+        print(f"lifecycle_manager: {failure}", file=sys.stderr)
+        code = 1
+    finally:
+        rclpy.try_shutdown()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The policy node: an observation in, an action out, by ONNX Runtime; no torch.
+
+| transition | what it does |
+|---|---|
+| configure | reads profile and bundle; refuses a bundle that is damaged or made for another arm |
+| activate | answers observations |
+| deactivate | answers none: the robot interface's watchdog then holds the arm |
+| error | as deactivate |
+
+A published policy is checked in a thread of its own and swapped in between two steps.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from mbrl_core.actor import Actor, RandomActor, ZeroActor
+from mbrl_core.arm import load_profile
+from mbrl_core.bundle import Bundle, check_fits
+from mbrl_core.tasks.reach import ReachTask
+from mbrl_core.types import Action
+from mbrl_msgs import msg
+from mbrl_ros.conversions import from_observation_msg, from_policy_update_msg, to_action_msg
+from mbrl_ros.delivery import LATCHED, NEWEST
+from mbrl_ros.node_configs import PolicyConfig
+from mbrl_ros.parameters import read_parameters
+from mbrl_ros.process import run_node
+from mbrl_sim import profile_path
+
+
+class PolicyNode(LifecycleNode):
+    """Acts by the newest good policy."""
+
+    def __init__(self) -> None:
+        """Read parameters. Raises ValueError for a bad one."""
+        super().__init__("policy", automatically_declare_parameters_from_overrides=True)
+        self._config, _ = read_parameters(self, PolicyConfig)
+        self._rng = np.random.default_rng(self._config.seed)
+        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy-check")
+        self._checked: Future[Bundle] | None = None
+        self._active = False
+        self._actions = self.create_publisher(msg.Action, "action", NEWEST)
+        self.create_subscription(msg.Observation, "observation", self._answer, NEWEST)
+        self.create_subscription(msg.PolicyUpdate, "policy_update", self._receive, LATCHED)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Build the first actor."""
+        try:
+            self._task = ReachTask(load_profile(profile_path(self._config.profile)))
+            self._actor = self._first_actor()
+        except ValueError as error:
+            self.get_logger().error(f"refused: {error}")
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to answer."""
+        self._active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answer no more."""
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answer no more."""
+        self._active = False
+        return super().on_error(state)
+
+    def shut_down(self) -> None:
+        """Answer no more; called before the process ends."""
+        self._active = False
+        self._checker.shutdown(wait=False, cancel_futures=True)
+
+    def _first_actor(self) -> Actor | RandomActor | ZeroActor:
+        if self._config.actor == "zero":
+            return ZeroActor(self._task.action_dim)
+        if self._config.actor == "random" or not self._config.bundle:
+            return RandomActor(self._task.action_dim)
+        bundle = Bundle.load(Path(self._config.bundle))
+        check_fits(bundle, self._task.profile, self._task)
+        return Actor(bundle)
+
+    def _answer(self, message: msg.Observation) -> None:
+        if not self._active:
+            return
+        self._swap()
+        observation = from_observation_msg(message)
+        obs = self._task.observe(observation.state, observation.goal)
+        noise = None if self._is_deterministic() else self._rng
+        action = Action(
+            seq=observation.seq,
+            episode=observation.episode,
+            action=self._actor.act(obs, noise),
+            policy_version=self._actor.version,
+        )
+        self._actions.publish(to_action_msg(action, self.get_clock().now().to_msg()))
+
+    def _is_deterministic(self) -> bool:
+        return self._config.deterministic and not isinstance(self._actor, RandomActor)
+
+    def _receive(self, message: msg.PolicyUpdate) -> None:
+        if self._config.actor == "learned":
+            self._checked = self._checker.submit(self._check, message)
+
+    def _check(self, message: msg.PolicyUpdate) -> Bundle:
+        bundle = Bundle.from_bytes(from_policy_update_msg(message))
+        check_fits(bundle, self._task.profile, self._task)
+        return bundle
+
+    def _swap(self) -> None:
+        """Take over a policy that passed its check; one that did not is reported and the present one goes on."""
+        if self._checked is None or not self._checked.done():
+            return
+        checked, self._checked = self._checked, None
+        try:
+            bundle = checked.result()
+            if isinstance(self._actor, Actor):
+                self._actor.update(bundle)
+            else:
+                self._actor = Actor(bundle)
+        except ValueError as error:
+            self.get_logger().error(f"policy refused, version {self._actor.version} goes on: {error}")
+            return
+        self.get_logger().info(f"policy version {self._actor.version} in use")
+
+
+def main() -> None:
+    """Entry point."""
+    run_node(PolicyNode, realtime_priority=40)
+
+
+if __name__ == "__main__":
+    main()

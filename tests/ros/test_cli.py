@@ -1,0 +1,71 @@
+"""The command line: what it refuses, and how it says so."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mbrl_ros import cli
+
+
+def mbrl(*arguments):
+    command = [sys.executable, "-m", "mbrl_ros.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_names_every_command(capsys):
+    assert cli.run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("sim", "up sim", "up real", "up deploy", "call VERB"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["trian"], "command: expected one of ['call', 'sim', 'up'], got 'trian'"),
+        (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
+        (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
+        (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),
+        (["up", "sim", "--speed", "0"], "mbrl up sim.speed: expected at least 0.1, got 0.0"),
+        (["sim", "--steps", "4000"], "mbrl sim.steps: expected at most 3000, got 4000"),
+        (["sim", "--seed", "1000000007"], "seed: expected a seed other than the evaluation's, got 1000000007"),
+        (["sim", "--profile", "no-such-arm"], "profile: expected a file"),
+        (["call", "go"], "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset'], got 'go'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, tmp_path, monkeypatch):
+    pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mbrl: {complaint}")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing may be left by a command that was refused"
+
+
+def test_flags_come_from_the_dataclass_with_unit_bounds_and_default():
+    ended = mbrl("sim", "--help")
+    assert ended.returncode == 0
+    text = " ".join(ended.stdout.replace("│", "").split())
+    assert "--speed FLOAT speed of the twin while training (at least 0.1, at most 100) (default: 1.0)" in text
+    assert "learning after the last real step [s]" in text
+
+
+def test_an_unknown_flag_is_refused_with_exit_status_2():
+    ended = mbrl("sim", "--sped", "2")
+    assert ended.returncode == 2
+    assert "--sped" in ended.stderr
+
+
+def test_calling_an_arm_that_is_not_there_fails_in_one_line(unique_domain, monkeypatch, capsys):
+    pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
+    monkeypatch.setenv("ROS_DOMAIN_ID", unique_domain)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    assert cli.run(["call", "start"]) == 1
+    assert capsys.readouterr().err == "no robot_interface offers start (waited 5.0 s)\n"
+
+
+def test_the_command_itself_imports_nothing_heavy():
+    code = "import sys, mbrl_ros.cli; print([m for m in ('rclpy', 'numpy', 'tyro', 'torch') if m in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "[]\n"

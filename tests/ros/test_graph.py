@@ -1,0 +1,117 @@
+"""The graph description agrees with the nodes that it describes."""
+
+import dataclasses
+import runpy
+import typing
+from pathlib import Path
+
+import pytest
+import setuptools
+
+from mbrl_core.control_config import ControlConfig
+from mbrl_ros.graph import STOP_ORDER, DeployGraph, RealGraph, SimGraph, build_graph
+from mbrl_ros.node_configs import LearningConfig, LifecycleManagerConfig, PolicyConfig, TwinConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {
+    "twin": TwinConfig,
+    "robot_interface": ControlConfig,
+    "policy": PolicyConfig,
+    "model_learning": LearningConfig,
+    "lifecycle_manager": LifecycleManagerConfig,
+}
+SIM = SimGraph(run_dir="runs/one", max_steps=100, seed=3)
+REAL = RealGraph(run_dir="runs/one", port="/dev/ttyUSB0")
+RANDOM = DeployGraph(run_dir="runs/one", actor="random")
+ARM = DeployGraph(run_dir="runs/one", actor="random", port="/dev/ttyUSB0")
+
+
+def names(config):
+    return [node.name for node in build_graph(config).nodes]
+
+
+def parameters(config, name):
+    return next(node.parameters for node in build_graph(config).nodes if node.name == name)
+
+
+@pytest.mark.parametrize("config", [SIM, REAL, RANDOM, ARM])
+def test_every_parameter_is_a_field_of_its_node_with_its_type(config):
+    for node in build_graph(config).nodes:
+        hints = typing.get_type_hints(CONFIGS[node.name])
+        for name, value in node.parameters.items():
+            if name == "use_sim_time":
+                continue
+            assert name in hints, f"{node.name} knows no {name}"
+            assert isinstance(value, list if typing.get_origin(hints[name]) is tuple else hints[name])
+
+
+def test_each_graph_has_the_nodes_that_it_needs():
+    assert names(SIM) == ["twin", "robot_interface", "policy", "model_learning", "lifecycle_manager"]
+    assert names(REAL) == ["robot_interface", "policy", "model_learning", "lifecycle_manager"]
+    assert names(RANDOM) == ["twin", "robot_interface", "policy", "lifecycle_manager"]
+    assert names(ARM) == ["robot_interface", "policy", "lifecycle_manager"]
+
+
+def test_the_arm_is_stopped_first_and_the_twin_last():
+    order = [node.name for node in build_graph(SIM).stop_order]
+    assert order == list(STOP_ORDER)
+    assert (order[0], order[-1]) == ("robot_interface", "twin")
+
+
+def test_every_lifecycle_node_is_brought_up_by_the_manager():
+    for config in (SIM, REAL, RANDOM):
+        lifecycle = {node.name for node in build_graph(config).nodes if node.lifecycle}
+        assert lifecycle == set(parameters(config, "lifecycle_manager")["nodes"])
+
+
+def test_a_twin_starts_by_itself_and_an_arm_waits_for_the_operator():
+    started = {config: parameters(config, "lifecycle_manager")["auto_start"] for config in (SIM, REAL, RANDOM, ARM)}
+    assert started == {SIM: True, REAL: False, RANDOM: True, ARM: False}
+
+
+def test_twin_and_robot_interface_meet_at_the_same_port_and_speed():
+    config = dataclasses.replace(SIM, speed=4.0)
+    twin, arm = parameters(config, "twin"), parameters(config, "robot_interface")
+    assert (twin["port"], twin["speed"], twin["profile"]) == (arm["port"], arm["speed"], arm["profile"])
+
+
+def test_every_node_is_an_executable_of_the_package(monkeypatch):
+    captured = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: captured.update(arguments))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    scripts = captured["entry_points"]["console_scripts"]
+    assert {f"{node.name} = {node.module}:main" for node in build_graph(SIM).nodes} <= set(scripts)
+
+
+def test_parameters_from_a_file_replace_those_of_the_graph(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("robot_interface: {command_timeout_s: 0.3, seed: 5}\n")
+    changed = parameters(dataclasses.replace(SIM, params=str(path)), "robot_interface")
+    assert (changed["command_timeout_s"], changed["seed"], changed["max_steps"]) == (0.3, 5, 100)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (dataclasses.replace(REAL, port=""), "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
+        (dataclasses.replace(RANDOM, actor="best"), "actor: expected one of"),
+        (dataclasses.replace(RANDOM, actor="learned"), "bundle: expected a policy file"),
+        (dataclasses.replace(ARM, speed=2.0), "speed: expected 1.0 on an arm"),
+        (dataclasses.replace(SIM, speed=0.0), "speed: expected at least 0.1, got 0.0"),
+        (dataclasses.replace(SIM, namespace="a b"), "namespace: expected a ROS name"),
+        (dataclasses.replace(SIM, params="nowhere.yaml"), "params: expected a YAML file"),
+        (dataclasses.replace(SIM, run_dir=""), "run_dir: expected a folder"),
+    ],
+)
+def test_bad_requests_are_refused_with_field_expected_and_got(config, complaint):
+    with pytest.raises(ValueError, match="expected") as refusal:
+        build_graph(config)
+    assert complaint in str(refusal.value)
+
+
+def test_parameters_for_a_node_that_is_not_there_are_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("robot_interfase: {seed: 5}\n")
+    with pytest.raises(ValueError, match="got 'robot_interfase'"):
+        build_graph(dataclasses.replace(SIM, params=str(path)))

@@ -1,0 +1,53 @@
+"""Parameters come from the dataclasses; what they do not know is refused before anything moves."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+
+
+def start(module, *parameters, domain="0"):
+    arguments = [part for parameter in parameters for part in ("-p", parameter)]
+    environment = {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return subprocess.run(
+        [sys.executable, "-m", f"mbrl_ros.{module}", "--ros-args", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter", "complaint"),
+    [
+        ("twin", "sped:=2.0", "twin.sped: expected one of ["),
+        ("twin", "speed:=-1.0", "twin.speed: expected at least 0.01, got -1.0"),
+        ("twin", "speed:=fast", "twin.speed: expected float, got 'fast'"),
+        ("robot_interface", "command_timeout_s:=.nan", "robot_interface.command_timeout_s: expected a finite number"),
+        ("policy", "actor:=best", "policy.actor: expected one of ['learned', 'zero', 'random'], got 'best'"),
+        ("model_learning", "seed:=1", "model_learning.run_dir: expected a folder, got ''"),
+        ("model_learning", "me_ppo.iterations:=0", "model_learning.me_ppo.iterations: expected at least 1, got 0"),
+    ],
+)
+def test_bad_parameters_are_refused_in_one_line(module, parameter, complaint, unique_domain):
+    ended = start(module, parameter, domain=unique_domain)
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_profile_with_a_joint_that_the_model_lacks_is_refused(tmp_path, unique_domain):
+    from mbrl_sim import ASSETS
+
+    text = (ASSETS / "so101.yaml").read_text().replace("name: elbow_flex", "name: elbow_flexx")
+    (tmp_path / "arm.yaml").write_text(text)
+    (tmp_path / "so101.xml").write_text((ASSETS / "so101.xml").read_text())
+    ended = start("twin", f"profile:={tmp_path / 'arm.yaml'}", domain=unique_domain)
+    assert ended.returncode == 2
+    assert "elbow_flexx" in ended.stderr
+    assert "expected" in ended.stderr
