@@ -64,6 +64,8 @@ class ActionMailbox:
             return "wrong length"
         if not np.isfinite(action.action).all():
             return "not finite"
+        if np.abs(action.action).max() > 1.0:
+            return "out of range"
         if self._action is not None:
             return "second answer"
         return ""

@@ -64,7 +64,11 @@ class Actor:
 
 
 class RandomActor:
-    """Explores before there is a policy: uniform actions, each held for some steps so that the arm gets somewhere."""
+    """Explores before there is a policy: uniform actions, each held for some steps and then taken back.
+
+    Held, so that the arm gets somewhere; taken back, so that it stays where it started: a drifting arm hits the table
+    in every fourth episode, and the contacts then spoil the first models.
+    """
 
     version = 0
 
@@ -72,7 +76,7 @@ class RandomActor:
         """Take A and the number of steps that an action is held."""
         self._action_dim, self._hold_steps = action_dim, hold_steps
         self._action: Vector = np.zeros(action_dim)
-        self._left = 0
+        self._left, self._back = 0, False
 
     def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
         """Return a random action: (A,), in [-1, 1].
@@ -83,7 +87,8 @@ class RandomActor:
         if rng is None:
             raise refuse("rng", "a generator", None)
         if self._left == 0:
-            self._action, self._left = rng.uniform(-1.0, 1.0, self._action_dim), self._hold_steps
+            self._action = -self._action if self._back else rng.uniform(-1.0, 1.0, self._action_dim)
+            self._left, self._back = self._hold_steps, not self._back
         self._left -= 1
         return np.array(self._action)
 

@@ -92,7 +92,10 @@ def load_profile(path: str | Path) -> ArmProfile:
     path = Path(path)
     if not path.is_file():
         raise refuse("profile", "a file", str(path))
-    mapping = yaml.safe_load(path.read_text())
+    try:
+        mapping = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise refuse(f"profile {path.name}", "YAML", str(error)) from error
     if isinstance(mapping, dict) and "directory" not in mapping:
         mapping["directory"] = str(path.resolve().parent)
     profile = from_mapping(ArmProfile, mapping, path.name)
@@ -118,3 +121,5 @@ def _check_profile(profile: ArmProfile, where: str) -> None:
     for field in ("goal_low_m", "goal_high_m"):
         if len(getattr(profile, field)) != 3:
             raise refuse(f"{where}.{field}", "3 numbers", getattr(profile, field))
+    if any(low >= high for low, high in zip(profile.goal_low_m, profile.goal_high_m, strict=True)):
+        raise refuse(f"{where}.goal_low_m", f"below goal_high_m {profile.goal_high_m}", profile.goal_low_m)

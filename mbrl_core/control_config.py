@@ -7,12 +7,13 @@ from mbrl_core.config import setting
 
 
 class Mode(Enum):
-    """What the loop is at; the values of mbrl_msgs/SafetyStatus.state."""
+    """What the loop is at; mbrl_msgs/SafetyStatus calls resetting and braking moving, too."""
 
     INACTIVE = "inactive"
     HOLDING = "holding"
     RESETTING = "resetting"
     MOVING = "moving"
+    BRAKING = "braking"
     LATCHED = "latched"
 
 

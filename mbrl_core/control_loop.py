@@ -9,9 +9,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -19,24 +18,16 @@ from mbrl_core.action_mailbox import ActionMailbox
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters, Mode
 from mbrl_core.episode_recorder import EpisodeRecorder
-from mbrl_core.robots.errors import RobotError
+from mbrl_core.guarded_arm import Arm, GuardedArm
+from mbrl_core.kinematics import Chain
+from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.reading import ArmReading
-from mbrl_core.safety import Limits, Reason, Sent, approach, limit
+from mbrl_core.safety import Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Action, Episode, Observation, StepFlag, Vector
 
-
-class Arm(Protocol):
-    """What the loop needs of a driver; the Feetech driver and the tests' wire-level fakes provide it."""
-
-    def read(self) -> ArmReading:
-        """Read all joints; raises RobotError."""
-
-    def write(self, position: Vector) -> None:
-        """Send target positions (J_all,) rad."""
-
-    def enable_torque(self) -> None:
-        """Hold where the arm is."""
+ANSWER_S = 5.0  # wall time that the loop has to carry out what it was asked
+SHORTEST_CYCLE = 0.8  # of a period: a loop that is late catches up no faster, and never with a burst of commands
 
 
 @dataclass
@@ -63,7 +54,7 @@ class ControlLoop:
         on_reading: Callable[[ArmReading], None] = lambda reading: None,
     ) -> None:
         """Prepare the loop; `run` starts it. The callbacks are called from the loop's thread and must be quick."""
-        self._arm, self._task, self._config = arm, task, config
+        self._task, self._config = task, config
         self._on_observation, self._on_episode, self._on_reading = on_observation, on_episode, on_reading
         self._profile, self._limits = task.profile, Limits.of(task.profile)
         self._controlled = task.profile.controlled
@@ -74,19 +65,18 @@ class ControlLoop:
         self._closing = threading.Event()
         self.mailbox = ActionMailbox(task.action_dim)
         self.counters = Counters()
+        self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip)
         self.mode, self.reason = Mode.INACTIVE, ""
-        self._sent: Sent | None = None
-        self._reading: ArmReading | None = None
-        self._failed_in_a_row = 0
-        self._gap = False
+        self._latched = ""  # why; kept through deactivation
         self._seq = 0
         self._step = _Step()
         self._recorder: EpisodeRecorder | None = None
         self._goal = np.zeros(task.goal_dim)
         self._reset_began_s = self._home_since_s = self._reset_s = 0.0
         self._again = True
-        self._act: dict[Mode, Callable[[ArmReading], Vector]] = {
+        self._command: dict[Mode, Callable[[ArmReading], Vector]] = {
             Mode.HOLDING: self._hold,
+            Mode.BRAKING: self._hold,
             Mode.LATCHED: self._hold,
             Mode.RESETTING: self._go_home,
             Mode.MOVING: self._follow_policy,
@@ -100,12 +90,14 @@ class ControlLoop:
 
     def deactivate(self) -> None:
         """End the episode under way, brake, and leave the servos holding."""
-        self.stop()
-        self._wait_for_rest()
-        self._ask(self._deactivate)
+        self._ask(self._begin_deactivate)
+        slowest_s = float((self._limits.velocity / self._limits.acceleration).max()) / self._config.speed
+        end_s = time.monotonic() + slowest_s + ANSWER_S
+        while self.mode is Mode.BRAKING and time.monotonic() < end_s:
+            time.sleep(0.002)
 
     def start(self) -> None:
-        """Begin episodes. Raises ValueError unless the arm is holding."""
+        """Begin episodes. Raises ValueError unless the arm is holding and budget is left."""
         self._ask(lambda: self._begin_reset(again=True))
 
     def reset(self) -> None:
@@ -117,42 +109,54 @@ class ControlLoop:
         self._ask(lambda: self._stop_moving("stopped"))
 
     def rearm(self) -> None:
-        """Release the latch; the arm goes on holding. Raises ValueError when nothing is latched."""
+        """Release the latch and hold where the arm is now.
+
+        Raises:
+          ValueError: nothing is latched, or the arm is outside its limits (start-up guard).
+          RobotError: the arm does not answer; it stays latched.
+        """
         self._ask(self._rearm)
 
     def close(self) -> None:
         """Make `run` return after the cycle under way; the arm keeps holding its last target."""
         self._closing.set()
 
-    def _wait_for_rest(self) -> None:
-        for _ in range(50):
-            if self._sent is None or not self._sent.velocity.any():
-                return
-            time.sleep(self._tick_s / self._config.speed)
-
     def _ask(self, call: Callable[[], None]) -> None:
+        """Have the loop carry out a call; one that is not begun in time is taken back."""
         answer: Future[None] = Future()
         self._calls.put((call, answer))
-        answer.result(timeout=5.0)
+        try:
+            answer.result(timeout=ANSWER_S)
+        except (TimeoutError, CancelledError) as error:
+            answer.cancel()
+            raise NotConnected(f"control loop: expected an answer within {ANSWER_S} s, got none") from error
 
     # ---- the loop
 
     def run(self) -> None:
-        """Run cycles at the bus rate until `close`; an unexpected error latches and is raised at the end."""
-        due_s = time.monotonic()
+        """Run cycles at the bus rate until `close`; an unexpected error brakes, latches and is raised."""
         period_s = self._tick_s / self._config.speed
-        while not self._closing.is_set():
-            due_s = self._wait_until(due_s + period_s, period_s)
-            self._cycle()
-        self._finish_episode("shut down")
+        began_s = due_s = time.monotonic()
+        try:
+            while not self._closing.is_set():
+                due_s = self._wait(max(due_s + period_s, began_s + SHORTEST_CYCLE * period_s), period_s)
+                began_s = time.monotonic()
+                self._cycle()
+        except Exception as error:
+            self._brake(period_s)
+            self._latch(f"control loop: {type(error).__name__}: {error}")
+            raise
+        finally:
+            self._finish_episode("shut down")
 
-    def _wait_until(self, due_s: float, period_s: float) -> float:
+    def _wait(self, due_s: float, period_s: float) -> float:
+        """Sleep until a cycle is due; returns when it was due, or now when more than a whole cycle was missed."""
         wait_s = due_s - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
             return due_s
         self.counters.cycle_late_max_s = max(self.counters.cycle_late_max_s, -wait_s)
-        if -wait_s > period_s:  # never catch up with a burst of commands
+        if -wait_s > period_s:
             self.counters.missed_cycles += int(-wait_s / period_s)
             return time.monotonic()
         return due_s
@@ -160,21 +164,26 @@ class ControlLoop:
     def _cycle(self) -> None:
         self.counters.cycles += 1
         self._serve_calls()
-        reading = self._read()
-        if self.mode is Mode.INACTIVE or self._sent is None:
-            return
-        self._gap = reading is None
-        if reading is None:
-            self._step.flags |= StepFlag.GAP
-            if self._failed_in_a_row >= self._config.max_bus_errors:
-                self._latch(self.reason or "bus: no reading")
-            reading = self._reading
+        reading = self._arm.read()
         if reading is not None:
-            self._send(self._act[self.mode](reading))
+            self._on_reading(reading)
+        if self.mode is Mode.INACTIVE:
+            return
+        if self._arm.lost:
+            self._latch(self._arm.problem)
+        if reading is None:
+            self._arm.pause()
+            self._step.flags |= StepFlag.GAP
+        else:
+            self._send(self._command[self.mode](reading))
+        if self.mode is Mode.BRAKING and self._is_at_rest():
+            self._set(Mode.INACTIVE, "deactivated")
 
     def _serve_calls(self) -> None:
         while not self._calls.empty():
             call, answer = self._calls.get()
+            if not answer.set_running_or_notify_cancel():
+                continue
             try:
                 call()
             except (ValueError, RobotError) as error:
@@ -182,48 +191,34 @@ class ControlLoop:
             else:
                 answer.set_result(None)
 
-    def _read(self) -> ArmReading | None:
-        try:
-            self._reading = self._arm.read()
-        except RobotError as error:
-            self._bus_error(error)
-            return None
-        self._failed_in_a_row = 0
-        self._on_reading(self._reading)
-        return self._reading
-
     def _send(self, command: Vector) -> None:
-        """Last before the wire: nothing is written that the safety function has not returned."""
-        if self._sent is None:
-            return
-        self._sent = limit(command, self._sent, self._tick_s, self._limits, self._tip)
-        if self._sent.reason & Reason.NOT_FINITE:
+        if not self._arm.send(command):
+            self._step.flags |= StepFlag.GAP
+        elif self._arm.sent is not None and self._arm.sent.reason & Reason.NOT_FINITE:
             self._latch("command: expected finite joint targets, got NaN or infinity")
-        try:
-            self._arm.write(self._sent.position)
-        except RobotError as error:
-            self._bus_error(error)
 
-    def _bus_error(self, error: RobotError) -> None:
-        self.counters.bus_errors += 1
-        self._failed_in_a_row += 1
-        if self.mode is not Mode.LATCHED:
-            self.reason = f"bus: {error}"
+    def _brake(self, period_s: float) -> None:
+        """Come to rest without reading: for the way out after an error."""
+        while not self._is_at_rest() and self._arm.send(self._position()):
+            time.sleep(period_s)
 
-    def _tip(self, joints: Vector) -> Vector:
-        return np.asarray(self._task.chain.tip(joints[self._controlled]))
+    def _is_at_rest(self) -> bool:
+        return self._arm.sent is None or self._arm.lost or not self._arm.sent.velocity.any()
+
+    def _position(self) -> Vector:
+        """Where the arm was last told to be: (J_all,) rad."""
+        return self._home if self._arm.sent is None else self._arm.sent.position
 
     # ---- modes
 
     def _hold(self, reading: ArmReading) -> Vector:
         del reading
-        return self._sent.position if self._sent else self._home
+        return self._position()
 
     def _go_home(self, reading: ArmReading) -> Vector:
-        sent = self._sent or Sent.at_rest(reading.position)
         now_s = self._robot_time(reading)
         at_home = (
-            np.abs(sent.position - self._home).max() < 1e-6
+            np.abs(self._position() - self._home).max() < 1e-6
             and np.abs(reading.position - self._home).max() < self._config.reset_tolerance_rad
         )
         if not at_home:
@@ -232,28 +227,31 @@ class ControlLoop:
             worst = int(np.abs(reading.position - self._home).argmax())
             joint = self._profile.joints[worst]
             self._latch(f"reset: {joint.name}: expected {joint.home_rad} rad, got {reading.position[worst]:.3f} rad")
-        elif now_s - self._home_since_s >= self._config.settle_s:
-            if not self._again:
-                self._set(Mode.HOLDING, "home")
-                return sent.position
-            self._begin_episode(reading)
-            return self._follow_policy(reading)
-        return approach(self._home, sent, self._tick_s, self._limits)
+            return self._position()
+        if now_s - self._home_since_s < self._config.settle_s:
+            return self._toward_home()
+        if not self._again:
+            self._set(Mode.HOLDING, "home")
+            return self._position()
+        self._begin_episode(reading)
+        return self._follow_policy(reading)
+
+    def _toward_home(self) -> Vector:
+        if self._arm.sent is None:
+            return self._home
+        return approach(self._home, self._arm.sent, self._tick_s, self._limits)
 
     def _follow_policy(self, reading: ArmReading) -> Vector:
-        if self._sent is None or self._recorder is None:
-            return self._hold(reading)
         if self._step.tick == self._profile.ticks_per_step:
             self._close_step(reading)
             if self.mode is not Mode.MOVING:
                 return self._hold(reading)
         if self._step.tick == 0:
-            self._step.flags |= StepFlag.GAP if self._gap else StepFlag(0)
             self._show(reading)
-        self._take_action(self._sent.position[self._controlled])
+        command: Vector = self._position().copy()
+        self._take_action(command[self._controlled])
         left = self._profile.ticks_per_step - self._step.tick
         self._step.tick += 1
-        command: Vector = self._sent.position.copy()
         if self._step.target is not None:
             command[self._controlled] += (self._step.target - command[self._controlled]) / left
         elif self.mailbox.silent_s() > self._config.command_timeout_s:
@@ -317,29 +315,35 @@ class ControlLoop:
 
     def _end_episode(self, reason: str, reading: ArmReading) -> None:
         self._finish_episode(reason)
-        steps, episodes = self.counters.real_steps, self.counters.episodes
-        spent = (0 < self._config.max_steps <= steps) or (0 < self._config.episodes <= episodes)
-        if spent:
-            self._set(Mode.HOLDING, f"budget used: {steps} steps, {episodes} episodes")
+        if self._is_spent():
+            self._set(Mode.HOLDING, self._spent())
         else:
             self._reset_began_s = self._home_since_s = self._robot_time(reading)
             self._set(Mode.RESETTING, "")
 
+    def _is_spent(self) -> bool:
+        steps, episodes = self.counters.real_steps, self.counters.episodes
+        return (0 < self._config.max_steps <= steps) or (0 < self._config.episodes <= episodes)
+
+    def _spent(self) -> str:
+        return f"budget used: {self.counters.real_steps} steps, {self.counters.episodes} episodes"
+
     def _finish_episode(self, reason: str) -> None:
         recorder, self._recorder = self._recorder, None
-        if recorder is None:
+        if recorder is None or recorder.steps == 0:
             return
         self.counters.episodes += 1
-        if recorder.steps:
-            episode = recorder.finish(reason, reset_s=self._reset_s)
-            self.counters.clamped += int((episode.flags & StepFlag.CLAMPED > 0).sum())
-            self._on_episode(episode)
+        episode = recorder.finish(reason, reset_s=self._reset_s)
+        self.counters.clamped += int((episode.flags & StepFlag.CLAMPED > 0).sum())
+        self._on_episode(episode)
 
     def _begin_reset(self, *, again: bool) -> None:
-        if self.mode is not Mode.HOLDING or self._reading is None:
+        if self.mode is not Mode.HOLDING or self._arm.reading is None:
             raise refuse("start", "a holding arm", f"{self.mode.value}: {self.reason}")
+        if again and self._is_spent():
+            raise refuse("start", "budget left (max_steps, episodes)", self._spent())
         self._again = again
-        self._reset_began_s = self._home_since_s = self._robot_time(self._reading)
+        self._reset_began_s = self._home_since_s = self._robot_time(self._arm.reading)
         self._set(Mode.RESETTING, "")
 
     def _stop_moving(self, reason: str) -> None:
@@ -349,43 +353,36 @@ class ControlLoop:
 
     def _activate(self) -> None:
         if self.mode is not Mode.INACTIVE:
-            return
-        reading = self._arm.read()
-        self._guard_startup(reading)
-        self._arm.enable_torque()
-        self._sent = Sent.at_rest(reading.position)
-        self._set(Mode.HOLDING, "activated")
+            raise refuse("activate", "an inactive arm", self.mode.value)
+        self._arm.engage()
+        self._set(*((Mode.LATCHED, self._latched) if self._latched else (Mode.HOLDING, "activated")))
 
-    def _guard_startup(self, reading: ArmReading) -> None:
-        margin = self._config.startup_margin_rad
-        for joint, angle in zip(self._profile.joints, reading.position, strict=True):
-            if not joint.lower_rad - margin <= angle <= joint.upper_rad + margin:
-                expected = f"{joint.lower_rad - margin:.3f} to {joint.upper_rad + margin:.3f} rad at start"
-                raise refuse(joint.name, expected, round(float(angle), 3))
-
-    def _deactivate(self) -> None:
+    def _begin_deactivate(self) -> None:
         self._stop_moving("deactivated")
-        if self.mode is not Mode.LATCHED:
-            self._set(Mode.INACTIVE, "deactivated")
+        if self.mode is not Mode.INACTIVE:
+            self._set(Mode.BRAKING, "deactivating")
 
     def _rearm(self) -> None:
         if self.mode is not Mode.LATCHED:
             raise refuse("rearm", "a latched arm", self.mode.value)
-        self._failed_in_a_row = 0
+        self._arm.engage()
+        self._latched = ""
         self._set(Mode.HOLDING, "re-armed")
 
     def _latch(self, reason: str) -> None:
-        if self.mode is not Mode.LATCHED:
-            self._set(Mode.LATCHED, reason)
+        if not self._latched:
+            self._latched = reason
             self._finish_episode(reason)
+        if self.mode is not Mode.BRAKING:
+            self._set(Mode.LATCHED, self._latched)
 
     def _set(self, mode: Mode, reason: str) -> None:
         self.mode, self.reason = mode, reason
 
     def _state(self, reading: ArmReading) -> Vector:
         index = self._controlled
-        target = reading.position if self._sent is None else self._sent.position
-        return np.asarray(self._task.state(reading.position[index], reading.velocity[index], target[index]))
+        target = self._position()[index]
+        return np.asarray(self._task.state(reading.position[index], reading.velocity[index], target))
 
     def _robot_time(self, reading: ArmReading) -> float:
         return reading.stamp_s * self._config.speed

@@ -19,30 +19,31 @@ from mbrl_core.types import Array, Vector
 
 @dataclass(frozen=True)
 class Segment:
-    """A body with the hinge that turns it: v' = offset + [v, sin(q) v, cos(q) v] carried by `carry` (3, 9)."""
+    """A hinge on the way to the tool: v' = offset + [v, sin(q) v, cos(q) v] carried by `carry` (3, 9)."""
 
+    joint: int
     offset: Vector
     carry: Vector
 
 
 class Chain:
-    """From the controlled joints to the tool tip."""
+    """From the joints to the tool tip."""
 
-    def __init__(self, profile: ArmProfile) -> None:
-        """Read the chain.
+    def __init__(self, profile: ArmProfile, *, whole: bool = False) -> None:
+        """Read the chain over the controlled joints, the others at home; or over the whole arm, all joints.
 
         Raises:
           ValueError: a joint or the tool site is not in the MJCF, or the MJCF uses what this reader does not support.
         """
         root = _read(profile.mjcf_path)
-        self._segments, self._tool = _chain(root, profile)
+        self._segments, self._tool = _chain(root, profile, whole)
         self._constants: dict[tuple[str, Any], list[tuple[Array, Array]]] = {}
 
     def tip(self, joints: Array) -> Array:
         """Tool tip in the base frame (xp).
 
         Args:
-          joints: (..., J) rad, controlled joints in the profile's order.
+          joints: (..., J) rad, controlled joints in the profile's order; (..., J_all) for a whole chain.
 
         Returns:
           (..., 3) m.
@@ -51,10 +52,10 @@ class Chain:
         constants = self._as(xp, joints)
         sines, cosines = xp.sin(joints), xp.cos(joints)
         point = constants[-1][0]
-        for index in range(len(self._segments) - 1, -1, -1):
-            offset, carry = constants[index]
+        for segment, (offset, carry) in reversed(list(zip(self._segments, constants, strict=False))):
             fixed, sine, cosine = (point @ carry[:, 3 * part : 3 * part + 3] for part in range(3))
-            point = offset + fixed + sines[..., index, None] * sine + cosines[..., index, None] * cosine
+            joint = segment.joint
+            point = offset + fixed + sines[..., joint, None] * sine + cosines[..., joint, None] * cosine
         return point
 
     def _as(self, xp: Any, like: Array) -> list[tuple[Array, Array]]:
@@ -68,28 +69,27 @@ class Chain:
         return self._constants[key]
 
 
-def _chain(root: ElementTree.Element, profile: ArmProfile) -> tuple[list[Segment], Vector]:
+def _chain(root: ElementTree.Element, profile: ArmProfile, whole: bool) -> tuple[list[Segment], Vector]:
     bodies, site = _path_to_site(root, profile)
-    controlled = [joint.name for joint in profile.joints if joint.controlled]
-    held = {joint.name: joint.home_rad for joint in profile.joints if not joint.controlled}
+    turning = [joint.name for joint in profile.joints if joint.controlled or whole]
+    held = {joint.name: joint.home_rad for joint in profile.joints}
     segments: list[Segment] = []
     offset, rotation = np.zeros(3), np.eye(3)  # fixed frame since the last hinge
     for body in bodies:
         offset, rotation = offset + rotation @ _numbers(body, "pos", 3), rotation @ _rotation(body)
         for joint in body.findall("joint"):
             name, axis = joint.get("name", ""), _axis(joint, profile)
-            if name in controlled:
-                if name != controlled[len(segments)]:
-                    expected = f"{name} next (order of the MJCF)"
-                    raise refuse(f"{profile.name}.joints", expected, controlled[len(segments)])
-                segments.append(Segment(offset, _carry(rotation, axis)))
+            if name in turning:
+                segments.append(Segment(turning.index(name), offset, _carry(rotation, axis)))
                 offset, rotation = np.zeros(3), np.eye(3)
             elif name in held:
                 rotation = rotation @ rodrigues(axis, held[name])
             else:
-                raise refuse(f"{profile.name}.joints", f"joint {name!r} of the MJCF", [j.name for j in profile.joints])
-    if len(segments) != len(controlled):
-        raise refuse(f"{profile.name}.joints", f"controlled joints on the way to {profile.tool_site!r}", controlled)
+                raise refuse(f"{profile.name}.joints", f"joint {name!r} of the MJCF", list(held))
+    on_the_way = {turning[segment.joint] for segment in segments}
+    for controlled in profile.joints:
+        if controlled.controlled and controlled.name not in on_the_way:
+            raise refuse(f"{profile.name}.joints", f"a joint on the way to {profile.tool_site!r}", controlled.name)
     return segments, offset + rotation @ _numbers(site, "pos", 3)
 
 
@@ -114,7 +114,11 @@ def _cross(axis: Vector) -> Vector:
 def _read(path: Path) -> ElementTree.Element:
     if not path.is_file():
         raise refuse("mjcf", "a file", str(path))
-    root = ElementTree.parse(path).getroot()
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise refuse(f"mjcf {path.name}", "XML", str(error)) from error
+    _refuse_unsupported(root, path.name)
     compiler = root.find("compiler")
     angle = "degree" if compiler is None else compiler.get("angle", "degree")
     if angle != "radian":
@@ -123,6 +127,17 @@ def _read(path: Path) -> ElementTree.Element:
     if eulerseq != "xyz":
         raise refuse(f"{path.name}: compiler.eulerseq", "xyz", eulerseq)
     return root
+
+
+def _refuse_unsupported(root: ElementTree.Element, name: str) -> None:
+    """Refuse what would change the geometry and is not read here."""
+    if root.find(".//include") is not None:
+        raise refuse(f"{name}: include", "everything in one file", "an include")
+    for default in root.iter("default"):
+        for element in default:
+            inherited = {"axis", "pos", "quat", "euler", "ref", "type"} & set(element.attrib)
+            if element.tag in ("joint", "site", "body") and inherited:
+                raise refuse(f"{name}: default {element.tag}", "geometry on the element itself", sorted(inherited))
 
 
 def _path_to_site(
@@ -172,6 +187,8 @@ def _axis(joint: ElementTree.Element, profile: ArmProfile) -> Vector:
     where = f"{profile.mjcf}: joint {joint.get('name')}"
     if joint.get("type", "hinge") != "hinge":
         raise refuse(f"{where}.type", "hinge", joint.get("type"))
+    if float(joint.get("ref", "0")) != 0.0:
+        raise refuse(f"{where}.ref", "0", joint.get("ref"))
     if np.any(_numbers(joint, "pos", 3)):
         raise refuse(f"{where}.pos", "0 0 0", joint.get("pos"))
     axis = _numbers(joint, "axis", 3) if joint.get("axis") else np.array([0.0, 0.0, 1.0])

@@ -63,7 +63,7 @@ class Sent:
 
 
 def limit(command: Vector, last: Sent, dt_s: float, limits: Limits, tip: Callable[[Vector], Vector]) -> Sent:
-    """Return the nearest command that breaks no limit.
+    """Return a command that breaks no limit, towards the one that is wanted.
 
     A command that is not finite in any joint is dropped whole: the arm brakes to a hold. A start outside the position
     limits may only move inward.

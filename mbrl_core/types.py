@@ -25,9 +25,9 @@ Vector = NDArray[np.float64]
 class StepFlag(IntFlag):
     """What happened to a step of an episode; the values of mbrl_msgs/Episode."""
 
-    CLAMPED = 1  # the safety function changed the command
+    CLAMPED = 1  # sent and asked differ by more than 0.05: a joint limit, the tip's speed limit, the safety function
     LATE = 2  # the action came after the step had begun to move
-    GAP = 4  # a bus reading or an action is missing in the step
+    GAP = 4  # a reading, a write or an action is missing in the step, or it did not last as long as it should
 
 
 @dataclass(frozen=True, kw_only=True)

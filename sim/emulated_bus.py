@@ -7,6 +7,7 @@ import select
 import threading
 import time
 import tty
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,12 @@ class Twin:
 
     One thread serves the bus and advances the physics: to the present moment at every packet, so that a goal acts and
     a position is sampled when the wire carries them, and every 10 ms when nobody asks. Its process should outlive the
-    client's, as a real arm would; a client may close and open the port again at any time.
+    client's, as a real arm would; a client may close and open the port again at any time. Should the thread meet an
+    error of its own, it keeps it and ends: the arm is then silent, and whoever owns the twin must look at `failed`.
+
+    Attributes:
+      failed: set when the bus is served no more because of an error.
+      error: that error.
 
     Args:
       profile: the arm.
@@ -63,7 +69,10 @@ class Twin:
         self.port = os.ttyname(self._slave)
         self._link = _make_link(link, self.port)
         self._wake_read, self._wake_write = os.pipe()
-        self._thread = threading.Thread(target=self._serve, name="twin", daemon=True)
+        self.failed = threading.Event()
+        self.error: Exception | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="twin", daemon=True)
         self._thread.start()
 
     @property
@@ -97,6 +106,18 @@ class Twin:
         with self._lock:
             self._bank.silent = set(servo_ids)
 
+    def power_cycle(self, servo_ids: Collection[int]) -> None:
+        """Cut servos' power for a moment, by id: they come back limp and with their registers at the defaults.
+
+        With `set_silent` before and after, the cut has a length.
+
+        Raises:
+          ValueError: an id that no servo here has.
+        """
+        with self._lock:
+            self._catch_up()
+            self._bank.power_cycle(servo_ids)
+
     def set_speed(self, speed: float) -> None:
         """Let simulated time run at another speed from now on.
 
@@ -121,8 +142,9 @@ class Twin:
 
     def close(self) -> None:
         """Stop and remove the port and its link."""
-        if not self._thread.is_alive():
+        if self._closed:
             return
+        self._closed = True
         os.write(self._wake_write, b"x")
         self._thread.join()
         if self._link is not None and self._link.is_symlink() and os.readlink(self._link) == self.port:
@@ -137,6 +159,13 @@ class Twin:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # whatever it is, an arm that falls silent must not do so unseen
+            self.error = error
+            self.failed.set()
 
     def _serve(self) -> None:
         rest = b""

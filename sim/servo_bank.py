@@ -1,11 +1,13 @@
 """The servos of one arm: what each answers to a packet, and how its registers and the physics drive each other."""
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from mbrl_core.arm import ArmProfile
+from mbrl_core.config import refuse
 from mbrl_core.robots.feetech_protocol import (
     ACTION,
     BROADCAST_ID,
@@ -62,6 +64,21 @@ class ServoBank:
         duration_s = time_s - self.physics.time_s
         if duration_s > 0:
             self.physics.advance(duration_s)
+
+    def power_cycle(self, servo_ids: Collection[int]) -> None:
+        """Take servos' power away and give it back: they come back limp, with what is not in the EEPROM forgotten.
+
+        Raises:
+          ValueError: an id that no servo here has.
+        """
+        here = {servo["id"] for servo in self.servos}
+        if not here.issuperset(servo_ids):
+            raise refuse("servo_ids", f"some of {sorted(here)}", sorted(servo_ids))
+        counts = np.rint(self._counts(self.physics.position)).astype(int).tolist()
+        for servo, count in zip(self.servos, counts, strict=True):
+            if servo["id"] in servo_ids:
+                servo.power_cycle(count)
+        self._drive()
 
     def answer(self, packet: Packet) -> list[Reply]:
         """Do what a request asks and return the status packets in the order in which they leave."""

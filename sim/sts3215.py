@@ -1,8 +1,9 @@
 """One STS3215 as its bus sees it: a register file with the firmware's quirks.
 
 Modelled: EEPROM lock, read-only registers, goal clamped to the position limits, torque switched on by a goal write,
-held-back writes (reg write, action), P coefficient, torque limit, warming. Stored but without effect: acceleration,
-goal time and velocity, homing offset, I and D coefficients, protections. Operating modes other than position: none.
+held-back writes (reg write, action), ids above 253 refused, P coefficient, torque limit, warming. Stored but without
+effect: acceleration, goal time and velocity, homing offset, I and D coefficients, protections. Operating modes other
+than position: none.
 """
 
 import struct
@@ -33,7 +34,9 @@ FACTORY: dict[str, int] = {
 AMBIENT_C = 25.0
 HEATING_C_PER_N2M2 = 10.2  # 48 degrees in the end under 1.5 N m, as measured on a real one
 WARMING_S = 600.0
-ERROR_INSTRUCTION = 0x40  # answered to an address that does not exist
+ERROR_INSTRUCTION = 0x40  # answered to an address that does not exist, or an id that no servo may have
+HIGHEST_ID = 253  # 254 is broadcast, 255 belongs to the header
+HIGHEST_GOAL = (1 << 15) - 1
 
 
 class Sts3215:
@@ -75,6 +78,9 @@ class Sts3215:
     def write(self, address: int, data: bytes) -> int:
         """Write a stretch of the table as the firmware does; return the error bits of the answer."""
         if address + len(data) > SIZE:
+            return ERROR_INSTRUCTION
+        place_of_id = REGISTERS["id"].address - address
+        if 0 <= place_of_id < len(data) and data[place_of_id] > HIGHEST_ID:
             return ERROR_INSTRUCTION
         unlocked = not self["lock"]
         for register in REGISTERS.values():
@@ -129,7 +135,7 @@ class Sts3215:
         place = slice(register.address, register.address + register.size)
         if register.address == REGISTERS["goal_position"].address:
             goal = min(max(register.unpack(data), self["min_position"]), self["max_position"])
-            data = register.pack(goal)
+            data = register.pack(min(goal, HIGHEST_GOAL))
             self.memory[REGISTERS["torque_enable"].address] = 1  # the firmware's quirk
         self.memory[place] = data
         if register.eeprom and unlocked:

@@ -15,11 +15,13 @@ from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.config import refuse
 from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected, StaleState
 from mbrl_core.robots.feetech_protocol import (
+    BROADCAST_ID,
     IDENTITY,
     PING,
     PRESENT,
     READ,
     REGISTERS,
+    SYNC_WRITE,
     Register,
     encode,
     sync_read,
@@ -32,6 +34,9 @@ Array = NDArray[np.float64]
 CONNECT_DEADLINE_S = 0.05  # one ping or identity at connect; nothing moves then, so patience is cheap
 REGISTER_DEADLINE_S = 0.2  # one look at a register outside the control loop
 CONNECT_ATTEMPTS = 3
+ROUND_TRIPS = 10  # at connect, at most; the best counts, for a busy computer delays single ones
+COMMAND = Register(address=40, size=10)  # torque_enable to torque_limit, in one block
+MOTION = ("acceleration", "goal_position", "goal_time", "goal_velocity")  # side by side in the table, in this order
 
 
 class FeetechArm:
@@ -40,7 +45,7 @@ class FeetechArm:
     | state          | how to get there   | allowed                                       |
     |----------------|--------------------|-----------------------------------------------|
     | closed         | built, `close`     | `connect`                                     |
-    | connected      | `connect`          | `read`, `set_acceleration`, `enable_torque`   |
+    | connected      | `connect`          | all `read*`, `set_acceleration`, `enable_torque` |
     | torque enabled | `enable_torque`    | and `write`                                   |
 
     Closing leaves the servos as they are: an arm that holds goes on holding.
@@ -71,6 +76,7 @@ class FeetechArm:
         self._check_wrap()
         self._link: SerialLink | None = None
         self._torque = False
+        self._acceleration = 0  # in the register's unit
 
     @property
     def errors(self) -> BusErrors:
@@ -86,8 +92,9 @@ class FeetechArm:
         """Open the port and check that the servos behind it are the profile's.
 
         Raises:
-          NotConnected: a wrong port, a missing id, a wrong model, a servo that is not in position mode, or one whose
-            own position range is narrower than the profile's soft limits and would silently clamp goals.
+          NotConnected: a wrong port, a missing id, a wrong model, a servo that is not in position mode, one whose own
+            position range is narrower than the profile's soft limits and would silently clamp goals, one whose torque
+            limit is 0, or an adapter that takes longer than the deadline.
           StaleState: a servo fell silent after its ping.
           Fault: the arm is connected already.
         """
@@ -97,7 +104,10 @@ class FeetechArm:
         try:
             self._ping()
             self._check_identity()
-            self._torque = all(self._registers("torque_enable").values())
+            self._check_round_trip()
+            commands = self._commands()
+            self._check_torque_limit(commands["torque_limit"])
+            self._torque = all(commands["torque_enable"].values())
         except BaseException:
             self.close()
             raise
@@ -115,14 +125,40 @@ class FeetechArm:
           StaleState: a servo did not answer whole within the deadline; carries the partial reading.
           NotConnected: the port is closed or the device is gone.
         """
-        stamp_s = time.monotonic()
-        answers = self._open.ask(sync_read(PRESENT, self._ids), self._ids, PRESENT.size, stamp_s + self.deadline_s)
-        reading = self._decode({servo_id: packet.params for servo_id, packet in answers.items()}, stamp_s)
+        deadline = time.monotonic() + self.deadline_s
+        answers = self._open.ask(sync_read(PRESENT, self._ids), self._ids, PRESENT.size, deadline)
+        blocks = {servo_id: packet.params for servo_id, packet in answers.items()}
+        reading = self._decode(blocks, self._open.asked_s)
         missing = tuple(servo_id for servo_id in self._ids if servo_id not in answers)
         if missing:
             message = f"read: expected answers of servos {self._ids} in {self.deadline_s} s, got none of {missing}"
             raise StaleState(message, missing, reading if answers else None)
         return reading
+
+    def read_goal(self) -> Array:
+        """Return the goals that the servos hold now, with one sync read: (J_all,), rad.
+
+        Raises:
+          StaleState: a servo did not answer whole within the deadline; carries no reading.
+          NotConnected: the port is closed or the device is gone.
+        """
+        goals = self._registers("goal_position", self.deadline_s)
+        return np.asarray(self._sign * (np.array([goals[i] for i in self._ids]) - self._zero) * self._turn)
+
+    def read_torque(self) -> NDArray[np.bool_]:
+        """Return which servos drive their joint, with one sync read: (J_all,).
+
+        A servo that lost its power comes back limp. When one is found so, `write` refuses until `enable_torque`: the
+        firmware would take a goal as the order to drive there at once.
+
+        Raises:
+          StaleState: a servo did not answer whole within the deadline; carries no reading.
+          NotConnected: the port is closed or the device is gone.
+        """
+        switches = self._registers("torque_enable", self.deadline_s)
+        torque = np.array([switches[i] == 1 for i in self._ids])
+        self._torque = self._torque and bool(torque.all())
+        return torque
 
     def write(self, position: Array) -> None:
         """Give all joints their goal with one sync write; nobody answers.
@@ -143,25 +179,36 @@ class FeetechArm:
             raise refuse("position", "finite numbers", position.tolist())
         if not self._torque:
             raise Fault("write: expected torque enabled, got off (the servos would enable it themselves)")
-        self._write_counts(np.rint(self._zero + self._sign * position / self._turn))
+        self._open.send(sync_write(REGISTERS["goal_position"], self._goals(position)))
 
     def enable_torque(self) -> None:
         """Hold the arm where it is.
 
-        The present position is written as goal first. The firmware may enable torque at that write already; with
-        this order the goal is the present position either way, so nothing jumps.
+        An arm that holds already keeps its goals: they stay ahead of where it sags to. Otherwise the present position
+        is written as goal first. The firmware may enable torque at that write already; with this order the goal is
+        the present position either way, so nothing jumps.
+
+        In the same packet go the registers that shape a motion and may be left over from other software: goal time
+        and goal velocity 0 (as fast as the servo can), acceleration as `set_acceleration` said, else 0 (no ramp). An
+        arm that holds with other values there counts as one that does not hold: it gets new goals.
 
         Raises:
           StaleState: a servo did not answer.
           LimitExceeded: a joint lies outside the range that its servo accepts; move it in by hand.
-          Fault: a servo did not take the goal or stayed limp.
-          NotConnected: the port is closed or the device is gone.
+          Fault: a servo did not take what was written or stayed limp.
+          NotConnected: the port is closed, the device is gone or a servo's torque limit is 0.
         """
-        counts = np.rint(self._zero + self._sign * self.read().position / self._turn)
-        self._write_counts(counts)
-        self._set_all("torque_enable", 1)
-        self._expect("goal_position", dict(zip(self._ids, counts.astype(int).tolist(), strict=True)))
-        self._expect("torque_enable", dict.fromkeys(self._ids, 1))
+        commands = self._commands()
+        self._check_torque_limit(commands["torque_limit"])
+        known = {"acceleration": self._acceleration, "goal_time": 0, "goal_velocity": 0, "torque_enable": 1}
+        wanted = {name: dict.fromkeys(self._ids, value) for name, value in known.items()}
+        if any(commands[name] != values for name, values in wanted.items()):
+            wanted["goal_position"] = self._goals(self.read().position)
+            self._write_motion(wanted)
+            self._set_all("torque_enable", 1)
+            commands = self._commands()
+            for name, values in wanted.items():
+                _compare(name, values, commands[name])
         self._torque = True
 
     def disable_torque(self) -> None:
@@ -192,6 +239,7 @@ class FeetechArm:
         count = round(acceleration_rad_s2 / register.scale)
         self._set_all("acceleration", count)
         self._expect("acceleration", dict.fromkeys(self._ids, count))
+        self._acceleration = count
 
     @property
     def _open(self) -> SerialLink:
@@ -249,33 +297,70 @@ class FeetechArm:
                 return answer[servo_id].params
         raise NotConnected(f"servo {servo_id}: expected its identity, got no whole answer")
 
-    def _write_counts(self, counts: Array) -> None:
+    def _check_round_trip(self) -> None:
+        """See that answers come within the deadline, as the control loop will need them."""
+        best_s = math.inf
+        for _ in range(ROUND_TRIPS):
+            start = time.monotonic()
+            self._blocks("round trip", PRESENT, REGISTER_DEADLINE_S)
+            best_s = min(best_s, time.monotonic() - start)
+            if best_s <= self.deadline_s:
+                return
+        raise NotConnected(
+            f"round trip on {self.port}: expected at most {1e3 * self.deadline_s:g} ms (the deadline of a read), got "
+            f"{1e3 * best_s:.1f} ms: set the USB adapter's latency timer to 1 ms (on Linux the file latency_timer of "
+            "the device under /sys/bus/usb-serial/devices)"
+        )
+
+    def _check_torque_limit(self, limits: Mapping[int, int]) -> None:
+        for joint in self.profile.joints:
+            if limits[joint.servo_id] == 0:
+                raise _mismatch(joint, "torque limit", "above 0 (switch the arm off and on)", 0)
+
+    def _goals(self, position: Array) -> dict[int, int]:
+        """Return the encoder counts of positions in rad, by servo id."""
+        counts = np.rint(self._zero + self._sign * position / self._turn)
         outside = np.flatnonzero((counts < self._low) | (counts > self._high))
         if outside.size:
             index = int(outside[0])
             span = f"{self._low[index]:.0f} to {self._high[index]:.0f}"
             name = self.profile.joints[index].name
             raise LimitExceeded(f"{name} goal count: expected {span}, got {counts[index]:.0f}")
-        goals = dict(zip(self._ids, counts.astype(int).tolist(), strict=True))
-        self._open.send(sync_write(REGISTERS["goal_position"], goals))
+        return dict(zip(self._ids, counts.astype(int).tolist(), strict=True))
+
+    def _write_motion(self, values: Mapping[str, Mapping[int, int]]) -> None:
+        """Write the registers of `MOTION` at once: by name, by servo id."""
+        registers = [REGISTERS[name] for name in MOTION]
+        head = bytes((registers[0].address, sum(register.size for register in registers)))
+        data = [bytes((i,)) + b"".join(REGISTERS[n].pack(values[n][i]) for n in MOTION) for i in self._ids]
+        self._open.send(encode(BROADCAST_ID, SYNC_WRITE, head + b"".join(data)))
 
     def _set_all(self, name: str, value: int) -> None:
         self._open.send(sync_write(REGISTERS[name], dict.fromkeys(self._ids, value)))
 
-    def _registers(self, name: str) -> dict[int, int]:
+    def _commands(self) -> dict[str, dict[int, int]]:
+        """Read what the servos are told to do: counts by name, by servo id."""
+        blocks = self._blocks("torque_enable to torque_limit", COMMAND, REGISTER_DEADLINE_S)
+        names = ("torque_enable", *MOTION, "torque_limit")
+        return {name: {i: _field(block, name, COMMAND) for i, block in blocks.items()} for name in names}
+
+    def _registers(self, name: str, deadline_s: float = REGISTER_DEADLINE_S) -> dict[int, int]:
         """Read one register of all servos, by id."""
         register = REGISTERS[name]
-        deadline = time.monotonic() + REGISTER_DEADLINE_S
+        return {i: register.unpack(data) for i, data in self._blocks(name, register, deadline_s).items()}
+
+    def _blocks(self, name: str, register: Register, deadline_s: float) -> dict[int, bytes]:
+        """Read one register, or block, of all servos, by id; the name is for the error's text."""
+        deadline = time.monotonic() + deadline_s
         answers = self._open.ask(sync_read(register, self._ids), self._ids, register.size, deadline)
         missing = tuple(servo_id for servo_id in self._ids if servo_id not in answers)
         if missing:
-            raise StaleState(f"{name}: expected answers of servos {self._ids}, got none of {missing}", missing)
-        return {servo_id: register.unpack(answers[servo_id].params) for servo_id in self._ids}
+            message = f"{name}: expected answers of servos {self._ids} in {deadline_s} s, got none of {missing}"
+            raise StaleState(message, missing)
+        return {servo_id: answers[servo_id].params for servo_id in self._ids}
 
     def _expect(self, name: str, expected: Mapping[int, int]) -> None:
-        got = self._registers(name)
-        if got != expected:
-            raise Fault(f"{name} by servo id: expected {dict(expected)}, got {got}")
+        _compare(name, expected, self._registers(name))
 
     def _decode(self, blocks: Mapping[int, bytes], stamp_s: float) -> ArmReading:
         """Turn the servos' present blocks into SI; NaN (status 0) where a servo is missing."""
@@ -303,6 +388,11 @@ def _field(block: bytes, name: str, within: Register = IDENTITY) -> int:
     register = REGISTERS[name]
     start = register.address - within.address
     return register.unpack(block[start : start + register.size])
+
+
+def _compare(name: str, expected: Mapping[int, int], got: Mapping[int, int]) -> None:
+    if got != expected:
+        raise Fault(f"{name} by servo id: expected {dict(expected)}, got {dict(got)}")
 
 
 def _mismatch(joint: Joint, what: str, expected: object, got: object) -> NotConnected:

@@ -1,4 +1,10 @@
-"""One half-duplex serial line: a request out, the status packets in, never past a deadline on the monotonic clock."""
+"""One half-duplex serial line: a request out, the status packets in, never past a deadline on the monotonic clock.
+
+An answer says who speaks but not what was asked. After an exchange that did not end whole, what is still under way (in
+an adapter's buffer, say) would pass for the answer to the next request: a measurement that is one cycle old under a
+fresh stamp. So the next exchange is fenced first: one servo is asked for a stretch of a length that nothing else asks
+for. Bytes keep their order on the line; when that answer is in, everything older is in too, and is dropped.
+"""
 
 import contextlib
 import select
@@ -10,10 +16,12 @@ from dataclasses import dataclass
 import serial
 
 from mbrl_core.robots.errors import NotConnected
-from mbrl_core.robots.feetech_protocol import Packet, decode
+from mbrl_core.robots.feetech_protocol import PRESENT, READ, Packet, decode, encode
 
 WRITE_TIMEOUT_S = 0.05  # a device that takes no bytes for so long is gone
 GONE = (OSError, ValueError, termios.error)  # SerialException is an OSError; flushing an unplugged port is the third
+FENCE_SIZES = range(3, 10)  # params of a fence's answer; in turn, so that a late fence is not taken for the next
+READ_AT_ONCE = 512  # bytes; decoding more would overrun a deadline by itself
 
 
 @dataclass(kw_only=True)
@@ -21,7 +29,7 @@ class BusErrors:
     """What went wrong on the wire since the line was opened, counted.
 
     Attributes:
-      timeouts: exchanges that ended with a servo missing.
+      timeouts: exchanges that ended with a servo missing, or were given up because the line was not clear.
       damaged: packets with a wrong checksum.
       noise: bytes that belonged to no packet.
       unexpected: whole packets from an id that was not asked, or of a wrong size.
@@ -40,6 +48,9 @@ class BusErrors:
 class SerialLink:
     """An open port, ours alone.
 
+    Attributes:
+      asked_s: when the latest request of `ask` first left, on the clock of `time.monotonic()`.
+
     Raises:
       NotConnected: the port is not there, is no serial device or is in use.
     """
@@ -48,6 +59,11 @@ class SerialLink:
         """Open the port."""
         self.port = port
         self.errors = BusErrors()
+        self.asked_s = 0.0
+        self._fence_ids: list[int] = []  # empty: the line is clear
+        self._fences = 0
+        self._longest = max(FENCE_SIZES)
+        self._took_s: dict[int, float] = {}  # duration of the latest whole exchange, by bytes of answer
         try:
             self._serial = serial.Serial(port, baud, timeout=0, write_timeout=WRITE_TIMEOUT_S, exclusive=True)
         except GONE as error:
@@ -76,12 +92,14 @@ class SerialLink:
     def ask(self, request: bytes, servo_ids: Sequence[int], size: int, deadline: float) -> dict[int, Packet]:
         """Send a request and gather a status packet with `size` params of every servo, until all came or the deadline.
 
-        A damaged answer is asked for once more while time is left, by the same request; whole ones are kept.
+        A damaged answer is asked for once more while time is left, by the same request; whole ones are kept. After an
+        exchange that did not end whole, the line is cleared first; when that leaves too little time, nothing is asked.
 
         Args:
           request: bytes to send.
           servo_ids: who must answer.
-          size: bytes of params in each answer.
+          size: bytes of params in each answer, none of `FENCE_SIZES`; with 0 (ping) nothing is fenced, for a late
+            answer proves as much as a fresh one.
           deadline: on the clock of `time.monotonic()`, s.
 
         Returns:
@@ -90,35 +108,87 @@ class SerialLink:
         Raises:
           NotConnected: the device is gone.
         """
-        self.send(request)
-        wanted, found = set(servo_ids), dict[int, Packet]()
+        self._longest = max(self._longest, size)
         expected_bytes = len(servo_ids) * (size + 6)
+        if size and not self._clear(servo_ids, expected_bytes, deadline):
+            self.errors.timeouts += 1
+            return {}
+        self.asked_s = time.monotonic()
+        found, retried = self._gather(request, set(servo_ids), size, deadline)
+        whole = found.keys() == set(servo_ids)
+        self.errors.timeouts += not whole
+        if whole:
+            self._took_s[expected_bytes] = time.monotonic() - self.asked_s
+        if size and (retried or not whole):
+            self._fence_ids = list(found or servo_ids)
+        return found
+
+    def _gather(self, request: bytes, wanted: set[int], size: int, deadline: float) -> tuple[dict[int, Packet], bool]:
+        """Send a request, once more after damage; return the packets by servo id and whether it was sent twice."""
+        self.send(request)
+        found = dict[int, Packet]()
+        expected_bytes = len(wanted) * (size + 6)
+        kept = 2 * (len(request) + expected_bytes)  # bytes; more than that is noise
         received, retried = b"", False
         while True:
+            late = time.monotonic() >= deadline
             data = self._receive(deadline)
             received += data
             echoed = request in received
             answer = received.replace(request, b"", 1) if echoed else received
             decoded = decode(answer, longest=size + 2)
             here = {p.servo_id: p for p in decoded.packets if p.servo_id in wanted and len(p.params) == size}
-            whole = wanted <= found.keys() | here.keys()
-            all_in = decoded.damaged > 0 and not retried and len(answer) >= expected_bytes
-            if not (whole or all_in or not data):
-                continue
             found.update(here)
+            whole, ended = wanted <= found.keys(), late or not data
+            all_in = decoded.damaged > 0 and not retried and len(answer) >= expected_bytes
+            if not (whole or all_in or ended):
+                self.errors.noise += max(0, len(received) - kept)
+                received = received[-kept:]
+                continue
             self._count(decoded.damaged, decoded.noise, len(decoded.packets) - len(here), echoed)
-            if whole or not data:
-                self.errors.timeouts += not whole
-                return found
+            if whole or ended:
+                return found, retried
             self.errors.retries += 1
             received, retried = b"", True
             self.send(request)
+
+    def _clear(self, servo_ids: Sequence[int], expected_bytes: int, deadline: float) -> bool:
+        """See late answers out; return whether the line is clear and time is left for an answer of so many bytes."""
+        if not self._fence_ids:
+            return True
+        start = time.monotonic()
+        if not self._fence(deadline):
+            self._fence_ids = list(servo_ids)
+            return False
+        self._fence_ids = []
+        now = time.monotonic()
+        took_s = self._took_s.get(expected_bytes, max(self._took_s.values(), default=0.0))
+        return now + took_s + (now - start) <= deadline  # a request that ran late would need a fence again
+
+    def _fence(self, deadline: float) -> bool:
+        """Ask one servo for something that no answer under way can be, and drop what comes until it answers."""
+        self._fences += 1
+        servo_id = self._fence_ids[self._fences % len(self._fence_ids)]
+        size = FENCE_SIZES[self._fences % len(FENCE_SIZES)]
+        self.send(encode(servo_id, READ, bytes((PRESENT.address, size))))
+        received = b""
+        while True:
+            late = time.monotonic() >= deadline
+            data = self._receive(deadline)
+            received += data
+            decoded = decode(received, longest=self._longest + 2)
+            here = [p for p in decoded.packets if p.servo_id == servo_id and len(p.params) == size]
+            if here or late or not data:
+                self._count(decoded.damaged, decoded.noise, len(decoded.packets) - len(here), echoed=False)
+                return bool(here)
+            self.errors.noise += max(0, len(received) - READ_AT_ONCE)
+            received = received[-READ_AT_ONCE:]
 
     def _receive(self, deadline: float) -> bytes:
         """Return the bytes that are there, waiting for some; empty at the deadline."""
         try:
             ready, _, _ = select.select([self._serial], [], [], max(0.0, deadline - time.monotonic()))
-            data: bytes = self._serial.read(4096) if ready else b""
+            data: bytes = self._serial.read(READ_AT_ONCE) if ready else b""
         except GONE as error:
             raise NotConnected(f"port: expected {self.port} to stay, got {error}") from error
         return data

@@ -34,7 +34,7 @@ class ReachTask:
     name = "reach"
 
     def __init__(self, profile: ArmProfile, config: ReachConfig | None = None) -> None:
-        """Build the task for an arm."""
+        """Build the task for an arm. Raises ValueError when no goal is within reach, or for a bad MJCF."""
         self.config = config or ReachConfig()
         self.profile = profile
         self.chain = Chain(profile)
@@ -45,6 +45,7 @@ class ReachTask:
         self.obs_dim, self.learned_dim, self.input_dim = 3 * self.joints + 9, 2 * self.joints, 4 * self.joints
         self.steps = round(self.config.duration_s * profile.policy_hz)
         self.obs_slices = self._name_obs()
+        self.sample_goal(np.random.default_rng(0), 1)  # refuse a box that the arm cannot reach before anything moves
 
     def state(self, position: Array, velocity: Array, target: Array) -> Array:
         """Join angles, velocities and targets of the controlled joints: (..., S) (xp)."""

@@ -96,10 +96,11 @@ def test_a_bad_observation_is_refused(obs):
         Actor(MAKER.make(accepted())).act(obs)
 
 
-def test_the_explorer_holds_each_action_and_fills_the_range():
+def test_the_explorer_holds_each_action_takes_it_back_and_fills_the_range():
     actor, rng = RandomActor(2, hold_steps=5), np.random.default_rng(0)
     actions = np.array([actor.act(np.zeros(4), rng) for _ in range(500)]).reshape(100, 5, 2)
     assert (actions == actions[:, :1]).all()
+    assert np.array_equal(actions[1::2], -actions[::2])
     assert np.abs(actions).max() <= 1.0
     assert actions.std() == pytest.approx(1 / np.sqrt(3), rel=0.15)
     with pytest.raises(ValueError, match="rng: expected a generator"):

@@ -10,6 +10,7 @@ from fakes.ideal_arm import IdealArm
 from mbrl_core.arm import load_profile
 from mbrl_core.control_config import ControlConfig, Mode
 from mbrl_core.control_loop import ControlLoop
+from mbrl_core.robots.errors import NotConnected
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
 from mbrl_core.types import Action, StepFlag
 from mbrl_sim import profile_path
@@ -95,7 +96,7 @@ def test_an_episode_records_what_was_sent():
 
 def test_no_command_breaks_a_limit_whatever_the_policy_asks():
     rng = np.random.default_rng(0)
-    with Rig(lambda _: rng.uniform(-50, 50, TASK.action_dim), episodes=4) as rig:
+    with Rig(lambda _: rng.uniform(-1, 1, TASK.action_dim), episodes=4) as rig:
         rig.loop.activate()
         rig.loop.start()
         rig.wait_for(lambda: len(rig.episodes) == 4)
@@ -106,6 +107,8 @@ def test_no_command_breaks_a_limit_whatever_the_policy_asks():
     assert (sent <= PROFILE.vector("upper_rad") + 1e-9).all()
     tips = TASK.chain.tip(sent[:, CONTROLLED])
     assert (np.linalg.norm(np.diff(tips, axis=0), axis=1) * PROFILE.bus_hz <= PROFILE.tcp_speed_m_s + 1e-9).all()
+    speeding_up = np.diff(np.abs(velocity), axis=0) * PROFILE.bus_hz
+    assert (speeding_up <= PROFILE.vector("acceleration_rad_s2") + 1e-6).all()
 
 
 def test_a_silent_policy_trips_the_watchdog_latches_and_only_rearm_releases():
@@ -133,12 +136,13 @@ def test_a_silent_policy_trips_the_watchdog_latches_and_only_rearm_releases():
     assert rig.loop.counters.watchdog_trips == 1
 
 
-def test_actions_that_are_not_finite_are_as_silence():
-    with Rig(lambda _: np.full(TASK.action_dim, np.nan)) as rig:
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "not finite"), (np.inf, "not finite"), (50.0, "out of range")])
+def test_actions_that_are_no_actions_are_as_silence(value, reason):
+    with Rig(lambda _: np.full(TASK.action_dim, value)) as rig:
         rig.loop.activate()
         rig.loop.start()
         rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
-    assert rig.loop.mailbox.refused["not finite"] >= 1
+    assert rig.loop.mailbox.refused[reason] >= 1
     assert np.allclose(rig.arm.sent, HOME)
 
 
@@ -175,15 +179,135 @@ def test_a_bus_that_goes_silent_latches_and_holds():
 
 
 def test_one_missed_reading_is_flagged_and_not_fatal():
-    with Rig(zeros, episodes=1) as rig:
+    with Rig(zeros, episodes=1, max_bus_errors=50) as rig:
         rig.loop.activate()
         rig.loop.start()
         rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
         rig.arm.silent = True
         rig.wait_for(lambda: rig.loop.counters.bus_errors >= 1)
         rig.arm.silent = False
-        rig.wait_for(lambda: rig.episodes or rig.loop.mode is Mode.LATCHED)
-    assert rig.episodes[0].flags.any()
+        rig.wait_for(lambda: rig.episodes)
+    assert rig.episodes[0].end_reason == "time limit"
+    assert (rig.episodes[0].flags & StepFlag.GAP).any()
+    assert "servo 3" not in rig.loop.reason
+
+
+def test_a_servo_that_lost_power_is_not_thrown_to_its_old_target():
+    with Rig(ones, max_bus_errors=1000) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.arm.silent = True
+        rig.wait_for(lambda: rig.loop.counters.bus_errors >= 1)
+        rig.arm.torque = False
+        rig.arm.position -= 0.3
+        written = len(rig.arm.sent)
+        rig.arm.silent = False
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        time.sleep(0.05)
+        assert len(rig.arm.sent) == written
+        assert "torque: expected on" in rig.loop.reason
+        fallen = rig.arm.position.copy()
+        rig.loop.rearm()
+        rig.wait_for(lambda: len(rig.arm.sent) > written + 3)
+        np.testing.assert_allclose(rig.arm.sent[-1], fallen)
+
+
+def test_what_did_not_reach_the_wire_is_not_recorded_as_sent():
+    with Rig(ones) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.arm.deaf = True
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert np.array_equal(rig.loop._arm.sent.position, rig.arm.sent[-1])
+    assert "write: expected torque enabled" in rig.loop.reason
+
+
+def test_a_latch_outlives_deactivation_and_an_inactive_arm_cannot_be_rearmed():
+    with Rig(lambda _: None) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        rig.loop.deactivate()
+        assert rig.loop.mode is Mode.INACTIVE
+        written = len(rig.arm.sent)
+        with pytest.raises(ValueError, match="rearm: expected a latched arm, got 'inactive'"):
+            rig.loop.rearm()
+        time.sleep(0.02)
+        assert len(rig.arm.sent) == written
+        rig.loop.activate()
+        assert rig.loop.mode is Mode.LATCHED
+
+
+def test_sag_does_not_add_up_over_activations():
+    with Rig(zeros) as rig:
+        rig.arm.sag = 0.02
+        rig.loop.activate()
+        first = rig.loop._arm.sent.position.copy()
+        for _ in range(5):
+            rig.loop.deactivate()
+            rig.loop.activate()
+        np.testing.assert_allclose(rig.loop._arm.sent.position, first)
+
+
+def test_deactivation_comes_to_rest_before_it_falls_silent():
+    with Rig(ones) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 4)
+        rig.loop.deactivate()
+        assert rig.loop.mode is Mode.INACTIVE
+        assert not rig.loop._arm.sent.velocity.any()
+
+
+def test_a_spent_budget_refuses_another_start():
+    with Rig(zeros, max_steps=3) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.HOLDING)
+        with pytest.raises(ValueError, match="start: expected budget left"):
+            rig.loop.start()
+        rig.loop.reset()
+    assert rig.loop.counters.real_steps == 3
+
+
+def test_an_unexpected_error_brakes_latches_and_is_raised():
+    rig = Rig(ones)
+    raised = []
+
+    def run():
+        try:
+            rig.loop.run()
+        except RuntimeError as error:
+            raised.append(error)
+
+    def break_down(observation):
+        if observation.seq == 6:
+            raise RuntimeError("policy side broke")
+        Rig.answer(rig, observation)
+
+    rig.loop._on_observation = break_down
+    rig.thread = threading.Thread(target=run, daemon=True)
+    with rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.thread.join(20)
+        assert raised
+        assert rig.loop.mode is Mode.LATCHED
+        assert not rig.loop._arm.sent.velocity.any()
+        assert len(rig.episodes) == 1
+
+
+def test_a_request_that_timed_out_is_not_carried_out_later(monkeypatch):
+    monkeypatch.setattr("mbrl_core.control_loop.ANSWER_S", 0.05)
+    rig = Rig(ones)
+    rig.loop.mode = Mode.HOLDING
+    with pytest.raises(NotConnected, match="expected an answer"):
+        rig.loop.start()
+    with rig:
+        rig.wait_for(lambda: rig.loop.counters.cycles > 5)
+        assert rig.loop.mode is Mode.HOLDING
 
 
 def test_stop_ends_the_episode_and_brakes():

@@ -1,12 +1,15 @@
 """The Feetech driver against servos faked at the wire: bytes on a pseudo-terminal, damaged on purpose."""
 
+import contextlib
 import dataclasses
 import os
 import select
 import threading
 import time
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +42,20 @@ def untouched(_: bytes, replies: list[bytes]) -> bytes:
 
 
 class FakeWire:
-    """Six plain register tables behind a pseudo-terminal; `mangle(request, replies)` decides what really leaves."""
+    """Six plain register tables behind a pseudo-terminal; `mangle(request, replies)` decides what really leaves.
+
+    Answers leave in order, `latency_s` after their request, as an adapter's buffer lets them.
+    """
 
     def __init__(self, servo_ids: range = range(1, 7)) -> None:
         self.tables = {servo_id: bytearray(128) for servo_id in servo_ids}
         for servo_id in servo_ids:
             self.set(servo_id, "model_number", 777)
             self.set(servo_id, "max_position", 4095)
+            self.set(servo_id, "torque_limit", 1000)
             self.set(servo_id, "present_position", 2048)
         self.mangle: Mangle = untouched
+        self.latency_s = 0.0
         self.requests: list[Packet] = []
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
@@ -59,6 +67,13 @@ class FakeWire:
     def set(self, servo_id: int, name: str, value: int) -> None:
         register = REGISTERS[name]
         self.tables[servo_id][register.address : register.address + register.size] = register.pack(value)
+
+    def say(self, data: bytes) -> None:
+        """Put bytes on the line that nobody asked for, as many as it takes."""
+        os.set_blocking(self._master, False)
+        if select.select([], [self._master], [], 0.01)[1]:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._master, data)
 
     def unplug(self) -> None:
         """Take the device away, as pulling the plug does."""
@@ -72,15 +87,21 @@ class FakeWire:
         return [p for p in self.requests if p.code == code and p.params[:1] == bytes((address,))]
 
     def _serve(self) -> None:
-        rest = b""
+        rest, leaving = b"", deque[tuple[float, bytes]]()
         while not self._stopping.is_set():
-            if not select.select([self._master], [], [], 0.02)[0]:
+            while leaving and leaving[0][0] <= time.monotonic():
+                os.write(self._master, leaving.popleft()[1])
+            if not select.select([self._master], [], [], 0.001 if leaving else 0.02)[0]:
                 continue
             decoded = decode(rest + os.read(self._master, 4096))
             rest = decoded.rest
             for packet in decoded.packets:
                 self.requests.append(packet)
-                os.write(self._master, self.mangle(encode(*packet), self._answer(packet)))
+                data = self.mangle(encode(*packet), self._answer(packet))
+                if self.latency_s or leaving:
+                    leaving.append((time.monotonic() + self.latency_s, data))
+                else:
+                    os.write(self._master, data)
 
     def _answer(self, packet: Packet) -> list[bytes]:
         code, params = packet.code, packet.params
@@ -189,7 +210,7 @@ def test_torque_comes_on_where_the_arm_is(arm: FeetechArm, wire: FakeWire) -> No
     wire.requests.clear()
     arm.enable_torque()
     writes = [p.params[:2] for p in wire.requests if p.code == SYNC_WRITE]
-    assert writes == [bytes((GOAL, 2)), bytes((TORQUE, 1))]
+    assert writes == [bytes((41, 7)), bytes((TORQUE, 1))]  # acceleration, goal, time and velocity; then torque
     assert int.from_bytes(wire.tables[3][42:44], "little") == 2500
     assert arm.torque_enabled
 
@@ -360,14 +381,177 @@ def test_answer_of_a_wrong_id_is_ignored(arm: FeetechArm, wire: FakeWire) -> Non
     assert arm.errors.unexpected == 1
 
 
-def test_late_answer_is_not_taken_for_the_next(arm: FeetechArm, wire: FakeWire) -> None:
-    """What is left of an earlier answer is dropped before the next request."""
-    wire.mangle = silence(6)
+@pytest.mark.parametrize("late_by_cycles", [1.5, 3.5, 5.5])
+def test_late_answer_is_not_taken_for_the_next(profile: ArmProfile, wire: FakeWire, late_by_cycles: float) -> None:
+    """Every request is answered, and truly, but so late that the answer comes while a later one waits for its own."""
+    arm = FeetechArm(profile, wire.port, deadline_s=0.03)
+    arm.connect()
+    wire.latency_s = 0.03 * late_by_cycles
+    asked = count_reads(wire)
+    for _ in range(12):
+        with pytest.raises(StaleState):
+            arm.read()
+    wire.latency_s = 0.0
+    came_back = 0
+    for _ in range(12):
+        with contextlib.suppress(StaleState):
+            assert arm.read().position[0] == pytest.approx((asked[-1] - 2048) * 2 * np.pi / 4096)
+            came_back += 1
+    assert came_back > 0
+    arm.close()
+
+
+def count_reads(wire: FakeWire) -> list[int]:
+    """Let servo 1 stand at another position at each sync read; return the list of them, which grows."""
+    asked: list[int] = []
+
+    def advance(request: bytes, replies: list[bytes]) -> bytes:
+        if request[4] == SYNC_READ:  # the answers at hand were made before this
+            asked.append(int.from_bytes(wire.tables[1][56:58], "little"))
+            wire.set(1, "present_position", asked[-1] + 1)
+        return b"".join(replies)
+
+    wire.mangle = advance
+    return asked
+
+
+def test_late_part_of_an_answer_is_not_taken_for_the_next(arm: FeetechArm, wire: FakeWire) -> None:
+    held: list[bytes] = []
+
+    def hold_last(_: bytes, replies: list[bytes]) -> bytes:
+        held.append(replies[-1])
+        return b"".join(replies[:-1])
+
+    wire.mangle = hold_last
     with pytest.raises(StaleState):
         arm.read()
-    wire.set(6, "present_position", 2100)
+    wire.mangle = lambda request, replies: (held.pop() if held else b"") + silence(6)(request, replies)
+    with pytest.raises(StaleState) as caught:
+        arm.read()
+    assert not held
+    assert caught.value.missing_ids == (6,)
+
+
+def test_lost_answer_costs_no_further_cycle(arm: FeetechArm, wire: FakeWire) -> None:
+    wire.mangle = lambda _, replies: b""
+    with pytest.raises(StaleState):
+        arm.read()
     wire.mangle = untouched
-    assert arm.read().position[5] == pytest.approx(52 * 2 * np.pi / 4096)
+    wire.requests.clear()
+    arm.read()
+    arm.read()
+    assert [packet.code for packet in wire.requests] == [READ, SYNC_READ, SYNC_READ]  # fenced once
+
+
+def test_slow_adapter_is_refused_at_connect(profile: ArmProfile, wire: FakeWire) -> None:
+    wire.latency_s = 0.02
+    arm = FeetechArm(profile, wire.port, deadline_s=0.008)
+    with pytest.raises(
+        NotConnected, match=r"round trip on .*: expected at most 8 ms .*, got \d+\.\d ms: .*latency timer"
+    ):
+        arm.connect()
+
+
+@pytest.mark.parametrize("noise", [b"\xff", b"\xff\xff\x01\x05", b"\x00\x55"])
+def test_babbling_line_cannot_hold_a_read(profile: ArmProfile, noise: bytes) -> None:
+    """Noise comes faster than it can be read; the read ends all the same."""
+    wire = FakeWire()
+    arm = FeetechArm(profile, wire.port)
+    arm.connect()
+    with babbling(wire, noise * 1024):
+        reader = ThreadPoolExecutor(1)
+        for _ in range(2):  # the second must be fenced first
+            error = reader.submit(arm.read).exception(timeout=20.0)
+            assert isinstance(error, StaleState)
+            assert error.missing_ids == (1, 2, 3, 4, 5, 6)
+    wire.unplug()
+
+
+@contextlib.contextmanager
+def babbling(wire: FakeWire, noise: bytes) -> Iterator[None]:
+    """Keep the line full of noise; no servo gets a word in."""
+    stop = threading.Event()
+
+    def babble() -> None:
+        while not stop.is_set():
+            wire.say(noise)
+
+    wire.mangle = lambda _, replies: b""
+    thread = threading.Thread(target=babble)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_goals_and_torque_are_read_in_one_request_each(arm: FeetechArm, wire: FakeWire) -> None:
+    for servo_id in range(1, 7):
+        wire.set(servo_id, "goal_position", 2148 if servo_id == 2 else 2048)
+    wire.tables[3][TORQUE] = 1
+    wire.requests.clear()
+    assert arm.read_goal().tolist() == pytest.approx([0.0, 100 * 2 * np.pi / 4096, *[0.0] * 4])
+    assert arm.read_torque().tolist() == [False, False, True, False, False, False]
+    ids = bytes(range(1, 7))
+    assert [packet.params for packet in wire.requests] == [bytes((GOAL, 2)) + ids, bytes((TORQUE, 1)) + ids]
+
+
+@pytest.mark.parametrize("read", [FeetechArm.read_goal, FeetechArm.read_torque])
+def test_silent_servo_is_named_whatever_is_read(
+    arm: FeetechArm, wire: FakeWire, read: Callable[[FeetechArm], object]
+) -> None:
+    wire.mangle = silence(3)
+    with pytest.raises(StaleState, match=r"got none of \(3,\)") as caught:
+        read(arm)
+    assert caught.value.missing_ids == (3,)
+
+
+def test_servo_found_limp_takes_no_goal_until_torque_is_enabled(arm: FeetechArm, wire: FakeWire) -> None:
+    arm.enable_torque()
+    wire.tables[4][TORQUE] = 0
+    assert not arm.read_torque()[3]
+    wire.requests.clear()
+    with pytest.raises(Fault, match="expected torque enabled, got off"):
+        arm.write(np.zeros(6))
+    arm.read()
+    assert not wire.seen(SYNC_WRITE, GOAL)
+    arm.enable_torque()
+    arm.write(np.zeros(6))
+
+
+def test_arm_that_holds_keeps_its_goals_when_enabled_again(arm: FeetechArm, wire: FakeWire) -> None:
+    arm.enable_torque()
+    wire.set(2, "present_position", 2040)  # it sags
+    wire.requests.clear()
+    arm.enable_torque()
+    assert not [packet for packet in wire.requests if packet.code == SYNC_WRITE]
+    assert arm.read_goal()[1] == 0.0
+
+
+def test_ramps_left_over_from_other_software_are_cleared_with_the_first_goal(arm: FeetechArm, wire: FakeWire) -> None:
+    for name, value in {"acceleration": 50, "goal_time": 300, "goal_velocity": 100, "torque_enable": 1}.items():
+        wire.set(5, name, value)
+    wire.set(5, "goal_position", 3000)  # a slow motion under way: without its ramp it would leap
+    arm.enable_torque()
+    assert wire.tables[5][40:48] == bytes((1, 0, 0, 8, 0, 0, 0, 0))
+
+
+def test_acceleration_that_was_set_outlives_a_power_cut(arm: FeetechArm, wire: FakeWire) -> None:
+    arm.set_acceleration(15.34)
+    wire.set(2, "acceleration", 0)
+    arm.enable_torque()
+    assert {table[41] for table in wire.tables.values()} == {100}
+
+
+def test_servo_without_torque_limit_is_refused(profile: ArmProfile, arm: FeetechArm, wire: FakeWire) -> None:
+    wire.set(3, "torque_limit", 0)
+    message = r"servo 3 \(elbow_flex\) torque limit: expected above 0 .*, got 0"
+    with pytest.raises(NotConnected, match=message):
+        arm.enable_torque()
+    arm.close()
+    with pytest.raises(NotConnected, match=message):
+        arm.connect()
 
 
 def test_ping_needs_no_more_than_three_attempts(profile: ArmProfile, wire: FakeWire) -> None:

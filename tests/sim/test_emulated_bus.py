@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import serial
 
 from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.robots.errors import NotConnected, StaleState
 from mbrl_core.robots.feetech import FeetechArm
+from mbrl_core.robots.feetech_protocol import PING, REGISTERS, WRITE, Packet, decode, encode
 from mbrl_sim import ASSETS
 from mbrl_sim.emulated_bus import Twin
+from mbrl_sim.servo_bank import ServoBank
 
 COUNT = 2 * np.pi / 4096
 SUCCESS, TIMEOUT = 0, -6  # the SDK's COMM_SUCCESS and COMM_RX_TIMEOUT
@@ -111,6 +114,53 @@ def test_silent_servo_is_named_and_comes_back(arm: FeetechArm, twin: Twin) -> No
     assert caught.value.missing_ids == (4,)
     twin.set_silent(set())
     assert np.isfinite(arm.read().position).all()
+
+
+def test_power_cut_leaves_servos_limp_with_registers_at_their_defaults(arm: FeetechArm, twin: Twin) -> None:
+    arm.set_acceleration(10.0)
+    arm.enable_torque()
+    twin.power_cycle({2, 3})
+    assert arm.read_torque().tolist() == [True, False, False, True, True, True]
+    assert not arm.torque_enabled
+    assert wait_until(lambda: bool(twin.tip[2] < 0.1))
+    before = arm.read().position
+    arm.enable_torque()
+    time.sleep(0.2)
+    np.testing.assert_allclose(twin.position, before, atol=0.1)  # held where it lay, not where it was sent before
+    with pytest.raises(ValueError, match=r"servo_ids: expected some of \[1, 2, 3, 4, 5, 6\], got \[7\]"):
+        twin.power_cycle({7})
+
+
+def test_arm_that_holds_does_not_sag_further_when_enabled_again(arm: FeetechArm) -> None:
+    arm.enable_torque()
+    goal = arm.read_goal()
+    for _ in range(5):
+        assert wait_until(lambda: bool(np.abs(arm.read().velocity).max() < 0.01))
+        arm.enable_torque()
+    np.testing.assert_array_equal(arm.read_goal(), goal)
+    assert np.abs(arm.read().position - goal).max() > COUNT  # it sags, which is the point
+
+
+def test_impossible_id_on_the_wire_does_not_silence_the_twin(profile: ArmProfile, twin: Twin) -> None:
+    for servo_id in (254, 255):
+        with serial.Serial(twin.port, profile.bus.baud, timeout=1.0) as port:
+            port.write(encode(1, WRITE, bytes((REGISTERS["id"].address, servo_id))))
+            refusal = decode(port.read(6)).packets
+            assert [(packet.servo_id, packet.code > 0) for packet in refusal] == [(1, True)]
+            port.write(encode(1, PING))
+            assert decode(port.read(6)).packets == [Packet(1, 0, b"")]
+    assert not twin.failed.is_set()
+
+
+def test_death_of_the_bus_is_told(profile: ArmProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("the physics broke")
+
+    monkeypatch.setattr(ServoBank, "advance_to", break_down)
+    with Twin(profile) as twin:
+        assert twin.failed.wait(10.0)
+        assert str(twin.error) == "the physics broke"
+    assert not Path(twin.port).exists()  # closed all the same
 
 
 def test_twin_goes_on_when_the_client_leaves_and_returns(profile: ArmProfile, twin: Twin) -> None:

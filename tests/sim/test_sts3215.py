@@ -78,6 +78,21 @@ def test_beyond_the_table_is_an_error(servo: Sts3215) -> None:
     assert servo.read(120, 20) is None
 
 
+@pytest.mark.parametrize("servo_id", [254, 255])
+def test_id_that_no_servo_may_have_is_refused(servo: Sts3215, servo_id: int) -> None:
+    assert write(servo, "id", servo_id) != 0
+    assert servo["id"] == 3
+    assert write(servo, "id", 253) == 0
+    assert servo["id"] == 253
+
+
+def test_goal_fits_its_register_whatever_the_limits_say(servo: Sts3215) -> None:
+    write(servo, "max_position", 65535)
+    write(servo, "min_position", 65535)
+    write(servo, "goal_position", 100)
+    assert servo["goal_position"] == 32767
+
+
 def test_present_block_is_sign_and_magnitude(servo: Sts3215) -> None:
     servo.measure(position=1490, velocity=-120, load=-300, current=-12, voltage=120)
     assert servo.read(56, 15) == bytes.fromhex("D2 05 78 80 2C 05 78 19 00 00 01 00 00 0C 80")

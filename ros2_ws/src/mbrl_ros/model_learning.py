@@ -119,7 +119,10 @@ class ModelLearningNode(Node):
 
     def _store_arrived(self) -> None:
         while not self._arrived.empty():
-            self._replay.add(self._arrived.get())
+            try:
+                self._replay.add(self._arrived.get())
+            except ValueError as error:
+                self.get_logger().error(f"episode refused: {error}")
 
     def _publish_policy(self) -> None:
         bundle = self._learner.bundle()

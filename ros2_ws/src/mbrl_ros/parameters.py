@@ -12,7 +12,8 @@ from mbrl_core.config import from_mapping, refuse
 T = TypeVar("T")
 
 # What rclpy itself, or launch, puts beside a node's own parameters.
-FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+FOREIGN = ("use_sim_time", "start_type_description_service")
+FOREIGN_GROUPS = ("qos_overrides.",)
 
 
 def read_parameters(node: Node, own: type[T], **groups: type) -> tuple[T, dict[str, Any]]:
@@ -27,7 +28,7 @@ def read_parameters(node: Node, own: type[T], **groups: type) -> tuple[T, dict[s
     fields = {name: _flatten(cls, f"{name}." if name else "") for name, cls in components.items()}
     known = {key for component in fields.values() for key in component}
     for name in sorted(node.get_parameters_by_prefix("")):
-        if name not in known and not name.startswith(FOREIGN):
+        if name not in known and name not in FOREIGN and not name.startswith(FOREIGN_GROUPS):
             raise refuse(f"{node.get_name()}.{name}", f"one of {sorted(known)}", name)
     configs = {name: _read(node, cls, name, fields[name]) for name, cls in components.items()}
     return configs.pop(""), configs

@@ -2,7 +2,7 @@
 
 | transition | what it does |
 |---|---|
-| configure | reads profile and bundle; refuses a bundle that is damaged or made for another arm |
+| configure | reads the bundle; refuses a bundle that is damaged or made for another arm |
 | activate | answers observations |
 | deactivate | answers none: the robot interface's watchdog then holds the arm |
 | error | as deactivate |
@@ -20,13 +20,13 @@ from mbrl_core.actor import Actor, RandomActor, ZeroActor
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import Action
+from mbrl_core.types import Action, Observation
 from mbrl_msgs import msg
 from mbrl_ros.conversions import from_observation_msg, from_policy_update_msg, to_action_msg
 from mbrl_ros.delivery import LATCHED, NEWEST
 from mbrl_ros.node_configs import PolicyConfig
 from mbrl_ros.parameters import read_parameters
-from mbrl_ros.process import run_node
+from mbrl_ros.process import explain, run_node
 from mbrl_sim import profile_path
 
 
@@ -34,9 +34,10 @@ class PolicyNode(LifecycleNode):
     """Acts by the newest good policy."""
 
     def __init__(self) -> None:
-        """Read parameters. Raises ValueError for a bad one."""
+        """Read parameters and profile. Raises ValueError for a bad one."""
         super().__init__("policy", automatically_declare_parameters_from_overrides=True)
         self._config, _ = read_parameters(self, PolicyConfig)
+        self._task = ReachTask(load_profile(profile_path(self._config.profile)))
         self._rng = np.random.default_rng(self._config.seed)
         self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy-check")
         self._checked: Future[Bundle] | None = None
@@ -48,10 +49,9 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the first actor."""
         try:
-            self._task = ReachTask(load_profile(profile_path(self._config.profile)))
             self._actor = self._first_actor()
-        except ValueError as error:
-            self.get_logger().error(f"refused: {error}")
+        except Exception as error:
+            self.get_logger().error(explain(error))
             return TransitionCallbackReturn.FAILURE
         return super().on_configure(state)
 
@@ -89,15 +89,29 @@ class PolicyNode(LifecycleNode):
             return
         self._swap()
         observation = from_observation_msg(message)
+        if not self._is_sound(observation):
+            return
         obs = self._task.observe(observation.state, observation.goal)
         noise = None if self._is_deterministic() else self._rng
+        try:
+            values = self._actor.act(obs, noise)
+        except ValueError as error:  # not finite: no answer, so that the arm holds
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+            return
         action = Action(
-            seq=observation.seq,
-            episode=observation.episode,
-            action=self._actor.act(obs, noise),
-            policy_version=self._actor.version,
+            seq=observation.seq, episode=observation.episode, action=values, policy_version=self._actor.version
         )
         self._actions.publish(to_action_msg(action, self.get_clock().now().to_msg()))
+
+    def _is_sound(self, observation: Observation) -> bool:
+        """Whether an observation can be acted on; silence makes the robot interface hold."""
+        for name, width in (("state", self._task.state_dim), ("goal", self._task.goal_dim)):
+            values = getattr(observation, name)
+            if values.shape != (width,) or not np.isfinite(values).all():
+                expected = f"observation.{name}: expected {width} finite numbers, got {values.tolist()}"
+                self.get_logger().error(expected, throttle_duration_sec=1.0)
+                return False
+        return True
 
     def _is_deterministic(self) -> bool:
         return self._config.deterministic and not isinstance(self._actor, RandomActor)
@@ -122,7 +136,7 @@ class PolicyNode(LifecycleNode):
                 self._actor.update(bundle)
             else:
                 self._actor = Actor(bundle)
-        except ValueError as error:
+        except Exception as error:  # a bad policy must never end the node
             self.get_logger().error(f"policy refused, version {self._actor.version} goes on: {error}")
             return
         self.get_logger().info(f"policy version {self._actor.version} in use")

@@ -10,6 +10,7 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.realtime import ask_for_realtime
 
 REFUSED = 2  # exit status for bad input, as argparse has it
@@ -38,6 +39,12 @@ def run_node(make: Callable[[], Node], *, realtime_priority: int = 0) -> None:
     code = _spin(node, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, from here on, would count as a death by it
     sys.exit(code)
+
+
+def explain(error: Exception) -> str:
+    """One line for the log; rclpy itself swallows what a lifecycle callback raises."""
+    expected = isinstance(error, ValueError | RobotError)
+    return f"refused: {error}" if expected else f"refused: {type(error).__name__}: {error}"
 
 
 def _spin(node: Node, stop: threading.Event) -> int:

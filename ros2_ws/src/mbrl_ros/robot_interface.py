@@ -9,6 +9,7 @@
 | error | as cleanup |
 """
 
+import os
 import threading
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -18,6 +19,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_core.arm import load_profile
+from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig
 from mbrl_core.control_loop import ControlLoop
 from mbrl_core.robots.errors import RobotError
@@ -29,7 +31,7 @@ from mbrl_msgs import msg
 from mbrl_ros.conversions import from_action_msg, to_episode_msg, to_observation_msg, to_safety_status_msg
 from mbrl_ros.delivery import NEWEST, STATUS, WHOLE
 from mbrl_ros.parameters import read_parameters
-from mbrl_ros.process import run_node
+from mbrl_ros.process import explain, run_node
 from mbrl_sim import profile_path
 
 
@@ -57,12 +59,13 @@ class RobotInterfaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect and read."""
         try:
+            _refuse_fast_arm(self._config)
             task = ReachTask(load_profile(profile_path(self._config.profile)))
             self._names = [joint.name for joint in task.profile.joints]
             self._arm = FeetechArm(task.profile, self._config.port)
             self._arm.connect()
-        except (ValueError, RobotError) as error:
-            self.get_logger().error(f"refused: {error}")
+        except Exception as error:
+            self.get_logger().error(explain(error))
             return TransitionCallbackReturn.FAILURE
         self._loop = ControlLoop(
             self._arm,
@@ -80,14 +83,18 @@ class RobotInterfaceNode(LifecycleNode):
         """Hold where the arm is; from now on `start` may move it."""
         try:
             self._connected().activate()
-        except (ValueError, RobotError) as error:
-            self.get_logger().error(f"refused: {error}")
+        except Exception as error:
+            self.get_logger().error(explain(error))
             return TransitionCallbackReturn.FAILURE
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake and hold."""
-        self._connected().deactivate()
+        try:
+            self._connected().deactivate()
+        except RobotError as error:
+            self.get_logger().error(f"deactivate: {error}")
+            return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -110,8 +117,11 @@ class RobotInterfaceNode(LifecycleNode):
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        if self._thread.is_alive():
-            loop.deactivate()
+        try:
+            if self._thread.is_alive():
+                loop.deactivate()
+        except (ValueError, RobotError) as error:
+            self.get_logger().error(f"while stopping: {error}")
         loop.close()
         self._thread.join(timeout=2.0)
         self._publish_status(loop)
@@ -173,6 +183,13 @@ class RobotInterfaceNode(LifecycleNode):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _refuse_fast_arm(config: ControlConfig) -> None:
+    """Only a pseudo-terminal, which is a twin, may be run at another speed than real time."""
+    port = os.path.realpath(config.port)
+    if config.speed != 1.0 and not port.startswith("/dev/pts/"):
+        raise refuse("robot_interface.speed", f"1.0 on an arm ({port} is no twin)", config.speed)
 
 
 def main() -> None:

@@ -18,7 +18,10 @@ from mbrl_sim.emulated_bus import Twin
 
 
 class TwinNode(Node):
-    """Starts the twin; an arm does not vanish, so it outlives its client at shutdown."""
+    """Starts the twin; an arm does not vanish, so it outlives its client at shutdown.
+
+    `failed` is set when the bus thread died of an error: the process then ends with a status that is not 0.
+    """
 
     def __init__(self) -> None:
         """Start the bus. Raises ValueError for a bad parameter or profile."""
@@ -26,6 +29,7 @@ class TwinNode(Node):
         config, _ = read_parameters(self, TwinConfig)
         profile = load_profile(profile_path(config.profile))
         self._twin = Twin(profile, speed=config.speed, seed=config.seed, link=config.port or None)
+        self.failed = self._twin.failed
         self._time_topic = self.create_publisher(ClockMsg, "/clock", NEWEST)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0 / config.clock_hz, self._tell_time, clock=wall)
@@ -36,8 +40,11 @@ class TwinNode(Node):
         self._time_topic.publish(ClockMsg(clock=Time(sec=int(seconds), nanosec=int(fraction * 1e9))))
 
     def shut_down(self) -> None:
-        """Wait until the robot interface has closed the port, then stop."""
-        self._twin.wait_until_closed_by_client(3.0)
+        """Wait until the robot interface has closed the port, then stop; say what the bus died of, if it did."""
+        if self._twin.error is not None:
+            self.get_logger().error(f"bus: {type(self._twin.error).__name__}: {self._twin.error}")
+        else:
+            self._twin.wait_until_closed_by_client(3.0)
         self._twin.close()
 
 

@@ -1,0 +1,132 @@
+"""The only way to the wire: reads, and writes what the safety function returned, while the bus can be trusted.
+
+Three rules. What was not written is not recorded as sent. After a cycle without a reading nothing is written until the
+servos have said that their torque is still on: one that lost power comes back limp, and a goal would throw it to where
+it was. After too many failures in a row nothing is written at all until `engage`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbrl_core.arm import ArmProfile
+from mbrl_core.config import refuse
+from mbrl_core.control_config import ControlConfig, Counters
+from mbrl_core.robots.errors import RobotError
+from mbrl_core.robots.reading import ArmReading
+from mbrl_core.safety import Limits, Sent, limit
+from mbrl_core.types import Vector
+
+HELD_RAD = 0.15  # a goal this near the measured position is being held, with sag; further off it is not trusted
+
+
+class Arm(Protocol):
+    """What is needed of a driver; the Feetech driver and the tests' fakes provide it. All raise RobotError."""
+
+    def read(self) -> ArmReading:
+        """Read all joints."""
+
+    def read_goal(self) -> Vector:
+        """Targets that the servos hold now: (J_all,) rad."""
+
+    def read_torque(self) -> NDArray[np.bool_]:
+        """Which servos drive their joint: (J_all,)."""
+
+    def write(self, position: Vector) -> None:
+        """Send target positions (J_all,) rad."""
+
+    def enable_torque(self) -> None:
+        """Hold where the arm is; leaves goals alone where torque is on already."""
+
+
+class GuardedArm:
+    """An arm behind the safety function. `sent` is what it was told last; None = it has not been engaged."""
+
+    def __init__(
+        self, arm: Arm, profile: ArmProfile, config: ControlConfig, counters: Counters, tip: Callable[[Vector], Vector]
+    ) -> None:
+        """Take the driver; `tip` is the forward kinematics over all joints, (J_all,) rad to (3,) m."""
+        self._arm, self._profile, self._config, self._counters, self._tip = arm, profile, config, counters, tip
+        self._limits = Limits.of(profile)
+        self._tick_s = 1.0 / profile.bus_hz
+        self._failed_reads = self._failed_writes = 0
+        self._must_check_torque = False
+        self.sent: Sent | None = None
+        self.reading: ArmReading | None = None
+        self.problem = ""  # the last failure
+
+    @property
+    def lost(self) -> bool:
+        """Whether too many cycles failed in a row; nothing is written then."""
+        return max(self._failed_reads, self._failed_writes) >= self._config.max_bus_errors
+
+    def engage(self) -> None:
+        """Hold the arm where it is and begin to write.
+
+        Raises:
+          ValueError: it is found outside its limits (start-up guard).
+          RobotError: it does not answer or does not take hold.
+        """
+        reading = self._arm.read()
+        self._guard_startup(reading)
+        self._arm.enable_torque()
+        goal = self._arm.read_goal()
+        held = bool(np.abs(goal - reading.position).max() < HELD_RAD)
+        self.sent, self.reading = Sent.at_rest(goal if held else reading.position), reading
+        self._failed_reads = self._failed_writes = 0
+        self._must_check_torque = False
+
+    def read(self) -> ArmReading | None:
+        """Read all joints; None when that failed, which is counted."""
+        try:
+            reading = self._arm.read()
+            if self._must_check_torque and self.sent is not None:
+                self._check_torque()
+        except RobotError as error:
+            self._failed_reads += 1
+            self._must_check_torque = True
+            self._note(error)
+            return None
+        self._failed_reads, self.reading = 0, reading
+        return reading
+
+    def send(self, command: Vector) -> bool:
+        """Send what the safety function makes of a command; returns whether it left."""
+        if self.sent is None or self.lost:
+            return False
+        passed = limit(command, self.sent, self._tick_s, self._limits, self._tip)
+        try:
+            self._arm.write(passed.position)
+        except RobotError as error:
+            self._failed_writes += 1
+            self.sent = Sent.at_rest(self.sent.position)
+            self._note(error)
+            return False
+        self._failed_writes, self.sent = 0, passed
+        return True
+
+    def pause(self) -> None:
+        """Account for a cycle in which nothing was written: the servos go to the last target and stay."""
+        if self.sent is not None:
+            self.sent = Sent.at_rest(self.sent.position)
+
+    def _check_torque(self) -> None:
+        limp = np.flatnonzero(~self._arm.read_torque())
+        if limp.size:
+            names = [self._profile.joints[index].name for index in limp]
+            self._failed_reads = self._config.max_bus_errors
+            raise RobotError(f"torque: expected on after the bus came back, got off at {names}")
+        self._must_check_torque = False
+
+    def _note(self, error: RobotError) -> None:
+        self._counters.bus_errors += 1
+        self.problem = f"bus: {error}"
+
+    def _guard_startup(self, reading: ArmReading) -> None:
+        margin = self._config.startup_margin_rad
+        for joint, angle in zip(self._profile.joints, reading.position, strict=True):
+            if not joint.lower_rad - margin <= angle <= joint.upper_rad + margin:
+                expected = f"{joint.lower_rad - margin:.3f} to {joint.upper_rad + margin:.3f} rad at start"
+                raise refuse(joint.name, expected, round(float(angle), 3))
