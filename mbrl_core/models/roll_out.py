@@ -1,0 +1,81 @@
+"""One loop for every imagined rollout: the policy enters as a function; gradients flow unless the caller stops them.
+
+Under torch.no_grad() it yields experience; with gradients, and a generator seeded alike, it is a pure and
+differentiable function of whatever the policy depends on (reparameterised actions and next states, Kingma and Welling
+2014, arXiv 1312.6114), which is what backpropagation through time needs.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mbrl_core.config import refuse
+from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.imagination import Rollouts
+from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.policies.diagonal_gaussian import log_density
+from mbrl_core.tasks.task import Task
+
+# Normalised observations (B, O) to the action's mean (B, A) and log standard deviation (A,) or (B, A).
+Act = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def roll_out(
+    task: Task,
+    ensemble: Ensemble,
+    act: Act,
+    obs_norm: Normaliser,
+    starts: Tensor,
+    goals: Tensor,
+    horizon: int,
+    generator: torch.Generator | None,
+) -> Rollouts:
+    """Act in the ensemble; row b lives in member b // (B / E).
+
+    Args:
+      task: what is known.
+      ensemble: what is learned.
+      act: the policy, given normalised observations.
+      obs_norm: normalises observations.
+      starts: (B, S), B a multiple of E.
+      goals: (B, G).
+      horizon: H.
+      generator: draws actions and next states; without one, both are the mean.
+
+    Raises:
+      ValueError: B is not a multiple of E.
+      FloatingPointError: a reward or a state is not finite.
+    """
+    members = ensemble.config.members
+    if len(starts) % members:
+        raise refuse("starts", f"a multiple of {members} rows", len(starts))
+    state, records = starts, []
+    for _ in range(horizon):
+        obs = obs_norm(task.observe(state, goals))
+        mean, log_std = act(obs)
+        action = mean + torch.exp(log_std) * _noise(mean, generator)
+        sent = task.admissible(state, action)
+        state = _step(task, ensemble, state, sent, generator)
+        records.append((obs, action, log_density(mean, log_std, action), task.reward(sent, state, goals)))
+    last_obs = obs_norm(task.observe(state, goals))
+    all_obs, actions, log_prob, rewards = (torch.stack(column) for column in zip(*records, strict=True))
+    if not (torch.isfinite(rewards).all() and torch.isfinite(state).all()):
+        raise FloatingPointError("imagination: expected finite rewards and states, got NaN or infinity")
+    member = torch.arange(members, device=starts.device).repeat_interleave(len(starts) // members)
+    return Rollouts(torch.cat([all_obs, last_obs[None]]), actions, log_prob, rewards, state, member)
+
+
+def _step(task: Task, ensemble: Ensemble, state: Tensor, action: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One step of every rollout in its own member: (B, S)."""
+    inputs = task.model_input(state, action)
+    mean, log_var = ensemble.predict(inputs.reshape(ensemble.config.members, -1, inputs.shape[-1]))
+    change = mean + torch.exp(0.5 * log_var) * _noise(mean, generator)
+    following: Tensor = task.next_state(state, action, change.reshape(len(state), -1))
+    return following
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is None:
+        return torch.zeros_like(like)
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
