@@ -39,8 +39,8 @@ setup(
     # What the robot needs: no torch, no mujoco.
     install_requires=["array-api-compat", "numpy", "onnxruntime", "pyserial", "pyyaml", "safetensors"],
     extras_require={
-        "learn": ["onnx", "onnxscript", "torch"],
-        "sim": ["gymnasium", "mujoco"],
+        "learn": ["onnx", "onnxscript", "tensorboard", "torch"],
+        "sim": ["gymnasium[mujoco]", "mujoco"],
         "cli": ["matplotlib", "rich", "tyro"],
         "dev": [
             "feetech-servo-sdk",

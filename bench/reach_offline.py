@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from mbrl_core.actor import Actor, RandomActor, ZeroActor
-from mbrl_core.algorithms.me_ppo import MePpo
+from mbrl_core.algorithms.learner import Learner
+from mbrl_core.algorithms.me_ppo import me_ppo
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.bundle import Bundle
@@ -31,7 +32,7 @@ EVALUATION_SEED = 20_000
 class VirtualLearner:
     """A learner beside the robot, on a clock that counts its processor time."""
 
-    learner: MePpo
+    learner: Learner
     share: float  # of a core
     clock_s: float = 0.0
     ready: list[tuple[float, Bundle]] = field(default_factory=list)
@@ -61,7 +62,7 @@ def train(profile: ArmProfile, seed: int, args: argparse.Namespace) -> tuple[Act
     env, rng = ReachEnv(profile), np.random.default_rng((seed, 2))
     env.reset(seed=seed)
     replay, ends_s, now_s = Replay(), [], 0.0
-    learner = VirtualLearner(MePpo(env.task, seed=seed), args.share)
+    learner = VirtualLearner(me_ppo(env.task, seed=seed), args.share)
     actor: Acts = RandomActor(env.task.action_dim, hold_steps=args.hold)
     for index in range(args.episodes):
         now_s += RESET_S

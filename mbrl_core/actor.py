@@ -64,7 +64,7 @@ class Actor:
 
 
 class RandomActor:
-    """Explores before there is a policy: uniform actions, each held for some steps and then taken back.
+    """Explores before there is a policy: uniform actions, each held for some steps and then, on an arm, taken back.
 
     Held, so that the arm gets somewhere; taken back, so that it stays where it started: a drifting arm hits the table
     in every fourth episode, and the contacts then spoil the first models.
@@ -72,9 +72,9 @@ class RandomActor:
 
     version = 0
 
-    def __init__(self, action_dim: int, *, hold_steps: int = 10) -> None:
-        """Take A and the number of steps that an action is held."""
-        self._action_dim, self._hold_steps = action_dim, hold_steps
+    def __init__(self, action_dim: int, *, hold_steps: int = 10, take_back: bool = True) -> None:
+        """Take A, the number of steps that an action is held, and whether it is then taken back."""
+        self._action_dim, self._hold_steps, self._take_back = action_dim, hold_steps, take_back
         self._action: Vector = np.zeros(action_dim)
         self._left, self._back = 0, False
 
@@ -88,7 +88,7 @@ class RandomActor:
             raise refuse("rng", "a generator", None)
         if self._left == 0:
             self._action = -self._action if self._back else rng.uniform(-1.0, 1.0, self._action_dim)
-            self._left, self._back = self._hold_steps, not self._back
+            self._left, self._back = self._hold_steps, self._take_back and not self._back
         self._left -= 1
         return np.array(self._action)
 

@@ -27,6 +27,7 @@ from mbrl_core.tasks.task import Task
 SCHEMA_VERSION = 1
 SUFFIX = ".mbrl"
 ACTION_MEANING = "joint target increment"
+ENVIRONMENT_ACTION = "the environment's action, -1 its lower and 1 its upper bound"
 ACT, PARAMETERS, METADATA = "act.onnx", "parameters.safetensors", "metadata.json"
 MAX_MEMBER_BYTES = 16 << 20
 _NOT_CHECKED = {"schema_version", "policy_version", "real_steps", "ensemble_id", "parameters", "files"}
@@ -51,24 +52,27 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What the policy was made for. Joints are the controlled ones, in the profile's order; SI units and radians."""
+    """What the policy was made for. Joints are the controlled ones, in the profile's order; SI units and radians.
+
+    What describes an arm is empty or 0 where there is none.
+    """
 
     schema_version: int = setting(SCHEMA_VERSION, doc="version of this format")
-    arm: str = setting(doc="name of the arm's profile")
-    task: str = setting(doc="name of the task")
+    arm: str = setting("", doc="name of the arm's profile")
+    task: str = setting(doc="name of the task, or of the environment")
     policy_version: int = setting(doc="counts up from 1 in one learner's life", low=0)
     real_steps: int = setting(doc="steps on the robot that the policy has learned from", low=0)
     ensemble_id: str = setting(doc="hash of the ensemble that the policy was improved in")
-    joint_names: tuple[str, ...] = setting(doc="controlled joints")
-    lower_rad: tuple[float, ...] = setting(doc="soft lower limits", unit="rad")
-    upper_rad: tuple[float, ...] = setting(doc="soft upper limits", unit="rad")
-    velocity_rad_s: tuple[float, ...] = setting(doc="speed limits of the command", unit="rad/s")
-    acceleration_rad_s2: tuple[float, ...] = setting(doc="acceleration limits of the command", unit="rad/s^2")
-    home_rad: tuple[float, ...] = setting(doc="angles at the start of an episode", unit="rad")
-    tcp_speed_m_s: float = setting(doc="speed limit of the tool tip", unit="m/s")
-    policy_hz: float = setting(doc="rate of the policy", unit="Hz")
+    joint_names: tuple[str, ...] = setting((), doc="controlled joints")
+    lower_rad: tuple[float, ...] = setting((), doc="soft lower limits", unit="rad")
+    upper_rad: tuple[float, ...] = setting((), doc="soft upper limits", unit="rad")
+    velocity_rad_s: tuple[float, ...] = setting((), doc="speed limits of the command", unit="rad/s")
+    acceleration_rad_s2: tuple[float, ...] = setting((), doc="acceleration limits of the command", unit="rad/s^2")
+    home_rad: tuple[float, ...] = setting((), doc="angles at the start of an episode", unit="rad")
+    tcp_speed_m_s: float = setting(0.0, doc="speed limit of the tool tip", unit="m/s")
+    policy_hz: float = setting(0.0, doc="rate of the policy", unit="Hz")
     action_meaning: str = setting(ACTION_MEANING, doc="what an action is")
-    action_scale_rad: float = setting(doc="increment at action 1", unit="rad")
+    action_scale_rad: float = setting(0.0, doc="increment at action 1", unit="rad")
     action_dim: int = setting(doc="A", low=1)
     obs_dim: int = setting(doc="O", low=1)
     obs_slices: tuple[Slice, ...] = setting(doc="parts of the observation, in order")
@@ -158,14 +162,27 @@ class Bundle:
 
 def describe(task: Task, *, policy_version: int, real_steps: int, ensemble_id: str) -> Metadata:
     """What a policy trained on a task is made for."""
-    profile = task.profile
-    joints = [profile.joints[index] for index in profile.controlled]
-    return Metadata(
-        arm=profile.name,
+    slices = tuple(Slice(name=name, start=start, stop=stop) for name, (start, stop) in task.obs_slices.items())
+    metadata = Metadata(
         task=task.name,
         policy_version=policy_version,
         real_steps=real_steps,
         ensemble_id=ensemble_id,
+        action_meaning=ENVIRONMENT_ACTION,
+        action_dim=task.action_dim,
+        obs_dim=task.obs_dim,
+        obs_slices=slices,
+    )
+    return metadata if task.profile is None else _for_arm(metadata, task.profile)
+
+
+def _for_arm(metadata: Metadata, profile: ArmProfile) -> Metadata:
+    """The same, with what describes the arm."""
+    joints = [profile.joints[index] for index in profile.controlled]
+    return dataclasses.replace(
+        metadata,
+        arm=profile.name,
+        action_meaning=ACTION_MEANING,
         joint_names=tuple(joint.name for joint in joints),
         lower_rad=tuple(joint.lower_rad for joint in joints),
         upper_rad=tuple(joint.upper_rad for joint in joints),
@@ -175,25 +192,26 @@ def describe(task: Task, *, policy_version: int, real_steps: int, ensemble_id: s
         tcp_speed_m_s=profile.tcp_speed_m_s,
         policy_hz=profile.policy_hz,
         action_scale_rad=profile.action_scale_rad,
-        action_dim=task.action_dim,
-        obs_dim=task.obs_dim,
-        obs_slices=tuple(Slice(name=name, start=start, stop=stop) for name, (start, stop) in task.obs_slices.items()),
     )
 
 
-def check_fits(bundle: Bundle, profile: ArmProfile, task: Task) -> None:
+def check_fits(bundle: Bundle, profile: ArmProfile | None, task: Task) -> None:
     """Refuse a bundle that was made for something else.
 
     Raises:
       ValueError: names the first field that differs, what the arm and the task have, and what the bundle has.
     """
     if task.profile is not profile and task.profile != profile:
-        raise refuse("task.profile", profile.name, task.profile.name)
+        raise refuse("task.profile", _name(profile), _name(task.profile))
     wanted = describe(task, policy_version=0, real_steps=0, ensemble_id="")
     for field in dataclasses.fields(Metadata):
         want, got = getattr(wanted, field.name), getattr(bundle.metadata, field.name)
         if field.name not in _NOT_CHECKED and want != got:
             raise refuse(f"bundle.{field.name}", want, got)
+
+
+def _name(profile: ArmProfile | None) -> str:
+    return profile.name if profile else "no arm"
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ class EpisodeRecorder:
             goal=goal,
             actions_asked=np.array(self._asked),
             actions_sent=sent,
-            rewards=np.array(self._task.reward(sent, states[1:], goal)),
+            rewards=np.array(self._task.reward(states[:-1], sent, states[1:], goal)),
             stamps_s=np.array(self._stamps_s),
             flags=np.array(self._flags, dtype=np.uint8),
             policy_versions=np.array(self._versions, dtype=np.uint32),

@@ -42,13 +42,17 @@ class Transitions:
 class Replay:
     """All real episodes. One thread may add while another reads."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, holdout_block: int = 0) -> None:
         """Load what a directory holds; without one, keep episodes in memory only.
+
+        Args:
+          directory: where the episodes lie.
+          holdout_block: steps in a row that are held out together; 0 = whole episodes.
 
         Raises:
           ValueError: an episode file is damaged, or one is missing between others.
         """
-        self._directory = directory
+        self._directory, self._holdout_block = directory, holdout_block
         self._episodes: list[Episode] = []
         self.ignored: tuple[str, ...] = ()  # torn temporary files, left behind by a process that was killed
         if directory is not None:
@@ -87,21 +91,38 @@ class Replay:
         return path
 
     def transitions(self, *, holdout: bool) -> Transitions:
-        """Steps of the training episodes or of the held-out ones; GAP steps are left out.
+        """Steps to train on or the held-out ones; GAP steps are left out.
 
         Raises:
           ValueError: there are none.
         """
-        parts = [_steps(episode) for index, episode in enumerate(self.episodes) if is_holdout(index) == holdout]
-        if not parts:
-            raise refuse("replay.episodes", "at least 2", len(self._episodes))
+        parts, before = [], 0
+        for index, episode in enumerate(self.episodes):
+            rows = self._held_out(index, before, episode) == holdout
+            parts.append(_steps(episode, rows))
+            before += episode.steps
+        if not sum(len(states) for states, _, _ in parts):
+            raise self._too_little(before)
         states, actions, next_states = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Transitions(states=states, actions=actions, next_states=next_states)
 
+    def _too_little(self, steps: int) -> ValueError:
+        if self._holdout_block:
+            return refuse("replay.real_steps", f"more than {self._holdout_block}", steps)
+        return refuse("replay.episodes", "at least 2", len(self._episodes))
 
-def is_holdout(index: int) -> bool:
-    """Whether the episode with this place in the buffer is held out: for good, and whatever comes later."""
-    return index % HOLDOUT_EVERY == 1
+    def _held_out(self, index: int, before: int, episode: Episode) -> NDArray[np.bool_]:
+        """Which steps of an episode are held out, given its place and the steps before it: (T,)."""
+        if self._holdout_block:
+            places: NDArray[np.int64] = (before + np.arange(episode.steps)) // self._holdout_block
+        else:
+            places = np.full(episode.steps, index)
+        return np.asarray(is_holdout(places), dtype=bool)
+
+
+def is_holdout(place: int | NDArray[np.int64]) -> bool | NDArray[np.bool_]:
+    """Whether the episode (or block of steps) with this place is held out: for good, and whatever comes later."""
+    return place % HOLDOUT_EVERY == 1
 
 
 def write_episode(path: Path, episode: Episode) -> None:
@@ -140,7 +161,7 @@ def read_episode(path: Path) -> Episode:
     data = path.read_bytes()
     try:
         tensors: dict[str, Any] = load_tensors(data)
-        header: dict[str, Any] = json.loads(_metadata(data)["episode"])
+        header: dict[str, Any] = json.loads(header_metadata(data)["episode"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise refuse(path.name, "a whole episode file", str(error)) from error
     if header.pop("schema_version", None) != SCHEMA_VERSION:
@@ -151,8 +172,8 @@ def read_episode(path: Path) -> Episode:
     return Episode(**tensors, **header)
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """The header's metadata: 8 bytes of length, then JSON (safetensors format)."""
+def header_metadata(data: bytes) -> dict[str, str]:
+    """The text that a safetensors file carries: 8 bytes of length, then the header as JSON."""
     length = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
     return metadata
@@ -167,6 +188,6 @@ def _file_name(index: int) -> str:
     return f"episode-{index:06d}.safetensors"
 
 
-def _steps(episode: Episode) -> tuple[Vector, Vector, Vector]:
-    whole: NDArray[np.bool_] = (episode.flags & StepFlag.GAP) == 0
+def _steps(episode: Episode, rows: NDArray[np.bool_]) -> tuple[Vector, Vector, Vector]:
+    whole: NDArray[np.bool_] = rows & ((episode.flags & StepFlag.GAP) == 0)
     return episode.states[:-1][whole], episode.actions_sent[whole], episode.states[1:][whole]

@@ -4,8 +4,9 @@ Axis letters, used in every docstring:
   N tasks, E ensemble members, B batch, H horizon of a rollout, T steps of an episode,
   S state, O observation, A action, G goal, P parameters, J joints that the policy moves, J_all all joints.
 
-State is what the arm is (joint angles, velocities, targets): the ensemble predicts it. Observation is what the policy
-sees (state, what follows from it, and the goal): it is computed, never learned. An action lies in [-1, 1].
+State is what the arm is (joint angles, velocities, targets) or the environment shows: the ensemble predicts it.
+Observation is what the policy sees (state, what follows from it, and the goal): it is computed, never learned. An
+action lies in [-1, 1].
 Units are SI and radians. Arrays are numpy on the robot and torch in the learner; functions marked `xp` take both.
 """
 
@@ -43,13 +44,13 @@ class Episode:
     flags: NDArray[np.uint8]  # (T,), StepFlag
     policy_versions: NDArray[np.uint32]  # (T,), 0 = no learned policy
     episode: int
-    arm: str
+    arm: str  # empty where there is none
     task: str
     terminated: bool
     truncated: bool
     end_reason: str
-    success: bool
-    final_distance_m: float
+    success: bool = False  # where the task has a goal
+    final_distance_m: float = 0.0  # from the goal, where the task has one
     reset_s: float = 0.0  # duration of the reset motion before the episode, robot time
     member: int = -1
     inner_steps: int = 0

@@ -65,7 +65,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         action = np.asarray(action, dtype=float)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
             raise refuse("action", f"{self.action_space.shape}, finite", action)
-        before = self._sent.position[self._index]
+        started, before = self._state(), self._sent.position[self._index]
         reason = self._move(np.asarray(self.task.increment.next_target(before, action)))
         sent = self.task.increment.action_between(before, self._sent.position[self._index])
         state = self._state()
@@ -78,7 +78,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
             "flags": StepFlag.CLAMPED if reason else StepFlag(0),
             "success": bool(self.task.success(state, self._goal)),
         }
-        reward = float(self.task.reward(sent, state, self._goal))
+        reward = float(self.task.reward(started, sent, state, self._goal))
         return np.asarray(self.task.observe(state, self._goal)), reward, False, truncated, info
 
     def _move(self, target: Vector) -> Reason:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from mbrl_core.models.imagination import Rollouts
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import Parameters
 
 
@@ -39,7 +39,8 @@ def bptt_objective(rollouts: Rollouts, last_value: Tensor, discount: float) -> T
     horizon = len(rollouts.rewards)
     exponents = torch.arange(horizon, device=last_value.device)
     discounts = torch.as_tensor(discount, dtype=last_value.dtype, device=last_value.device) ** exponents
-    return (discounts @ rollouts.rewards + discount**horizon * last_value).mean()
+    ran_on = (rollouts.alive[-1] & ~rollouts.terminated[-1]).to(last_value.dtype)
+    return (discounts @ rollouts.rewards + discount**horizon * ran_on * last_value).mean()
 
 
 def clipped_gradient(
@@ -51,6 +52,7 @@ def clipped_gradient(
       FloatingPointError: the objective or its gradient is not finite.
     """
     slope, value = grad_and_value(objective)({name: tensor.detach() for name, tensor in parameters.items()})
+    slope, value = {name: part.detach() for name, part in slope.items()}, value.detach()
     norm = float(torch.sqrt(torch.stack([(part * part).sum() for part in slope.values()]).sum()))
     if not torch.isfinite(value) or not norm < float("inf"):
         raise FloatingPointError(f"gradient through the model: expected a finite norm, got {norm}")

@@ -17,7 +17,7 @@ from torch.func import vmap
 from mbrl_core.algorithms.inner_step import InnerStep, StepBatch, adapt, adapted_parameters, weighted_mean
 from mbrl_core.algorithms.ppo import clipped_loss
 from mbrl_core.config import refuse, setting
-from mbrl_core.models.imagination import Rollouts
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.diagonal_gaussian import policy_kl
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
 
@@ -130,7 +130,8 @@ def steps_by_task(rollouts: Rollouts, advantages: Tensor, tasks: int) -> StepBat
     def split(tensor: Tensor) -> Tensor:
         return tensor.reshape(len(tensor), tasks, rows // tasks, *tensor.shape[2:]).movedim(1, 0)
 
-    columns = (rollouts.obs[:steps], rollouts.actions, rollouts.log_prob, advantages, torch.ones_like(advantages))
+    weights = rollouts.alive.to(advantages.dtype)
+    columns = (rollouts.obs[:steps], rollouts.actions, rollouts.log_prob, advantages, weights)
     return StepBatch(*(split(column) for column in columns))
 
 

@@ -1,7 +1,7 @@
 """Policy validation across members: an improvement counts only if most members see it (arXiv 1802.10592, section 4.2).
 
-The old and the new policy act from the same real starts to the same goals, without noise, for a whole episode in every
-member.
+The old and the new policy act from the same real starts to the same goals, without noise, for a whole episode or, where
+episodes are long, for `horizon` steps in every member.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class ValidationConfig:
     every: int = setting(5, doc="policy iterations between validations", low=1)
     ratio: float = setting(0.7, doc="share of members that must improve", low=0.0, high=1.0)
     patience: int = setting(4, doc="failed validations in a row before a round ends", low=1)
+    horizon: int = setting(200, doc="steps of a trial at most: errors of a model add up", low=1)
     goals: int = setting(40, doc="fixed goals, each tried in every member", low=1)
 
 
@@ -31,7 +32,7 @@ class ValidationConfig:
 class Score:
     """How a policy does in every member."""
 
-    returns: Tensor  # (E,), mean sum of rewards of an episode
+    returns: Tensor  # (E,), mean sum of rewards of a trial
     success: Tensor  # (E,), share of episodes that end in success
 
 
@@ -43,15 +44,16 @@ def score(
     obs_norm: Normaliser,
     starts: Tensor,
     goals: Tensor,
+    horizon: int,
 ) -> Score:
-    """Try a policy's mean action in every member from the same starts (B, S) to the same goals (B, G).
+    """Try a policy's mean action in every member from the same starts (B, S) to the same goals (B, G) for H steps.
 
     Raises:
       FloatingPointError: an imagined number is not finite.
     """
     members = ensemble.config.members
     starts, goals = starts.repeat(members, 1), goals.repeat(members, 1)
-    rollouts = imagine(task, ensemble, policy, parameters, obs_norm, starts, goals, task.steps, None)
+    rollouts = imagine(task, ensemble, policy, parameters, obs_norm, starts, goals, horizon, None)
     success = task.success(rollouts.last_states, goals).to(torch.float32)
     return Score(rollouts.rewards.sum(0).reshape(members, -1).mean(1), success.reshape(members, -1).mean(1))
 

@@ -143,6 +143,32 @@ class Ensemble:
         ]
         return torch.as_tensor(np.array(draws), dtype=torch.float32, device=self._device)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a fit depends on beside the settings, its generator included."""
+        weights = {f"weight{index}": weight for index, weight in enumerate(self.weights)}
+        norms = {"input": self.input_norm, "target": self.target_norm}
+        parts = {f"{name}_{part}": getattr(norm, part) for name, norm in norms.items() for part in ("mean", "scale")}
+        rest = {"linear": self._linear, "log_calibration": self._log_calibration}
+        chance = {"seed": torch.tensor(self._seed), "generator": self._generator.get_state()}
+        return weights | parts | rest | chance | {"fitted": torch.tensor(self._fitted)}
+
+    def replace(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors` gave.
+
+        Raises:
+          ValueError: a tensor has another shape, as under other settings.
+        """
+        for name, mine in self.tensors().items():
+            if name not in tensors or tensors[name].shape != mine.shape:
+                got = tuple(tensors[name].shape) if name in tensors else "nothing"
+                raise refuse(f"ensemble.{name}", tuple(mine.shape), got)
+        self.weights = [tensors[f"weight{index}"] for index in range(len(self.weights))]
+        self.input_norm = Normaliser(tensors["input_mean"], tensors["input_scale"])
+        self.target_norm = Normaliser(tensors["target_mean"], tensors["target_scale"])
+        self._linear, self._log_calibration = tensors["linear"], tensors["log_calibration"]
+        self._generator.set_state(tensors["generator"].cpu())
+        self._seed, self._fitted = int(tensors["seed"]), bool(tensors["fitted"])
+
     def fingerprint(self) -> str:
         """16 hex digits that name the present weights."""
         digest = hashlib.sha256()

@@ -6,19 +6,38 @@ differentiable function of whatever the policy depends on (reparameterised actio
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mbrl_core.config import refuse
 from mbrl_core.models.ensemble import Ensemble
-from mbrl_core.models.imagination import Rollouts
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.diagonal_gaussian import log_density
 from mbrl_core.tasks.task import Task
 
 # Normalised observations (B, O) to the action's mean (B, A) and log standard deviation (A,) or (B, A).
 Act = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Imagined experience; time first."""
+
+    obs: Tensor  # (H+1, B, O), normalised
+    actions: Tensor  # (H, B, A), as drawn, before any limit
+    log_prob: Tensor  # (H, B), of those, in nats
+    rewards: Tensor  # (H, B), 0 after the end
+    terminated: Tensor  # (H, B) bool, the steps with which rollouts end
+    alive: Tensor  # (H, B) bool, the steps that are taken: what comes after the end is none
+    last_states: Tensor  # (B, S)
+    member: Tensor  # (B,), which member each rollout ran in
+
+    @property
+    def steps(self) -> int:
+        """Imagined steps, at most H * B."""
+        return int(self.alive.sum())
 
 
 def roll_out(
@@ -31,7 +50,7 @@ def roll_out(
     horizon: int,
     generator: torch.Generator | None,
 ) -> Rollouts:
-    """Act in the ensemble; row b lives in member b // (B / E).
+    """Act in the ensemble; row b lives in member b // (B / E), and stays where it is once it has terminated.
 
     Args:
       task: what is known.
@@ -50,20 +69,24 @@ def roll_out(
     members = ensemble.config.members
     if len(starts) % members:
         raise refuse("starts", f"a multiple of {members} rows", len(starts))
-    state, records = starts, []
+    state, records, alive = starts, [], torch.ones(len(starts), dtype=torch.bool, device=starts.device)
     for _ in range(horizon):
         obs = obs_norm(task.observe(state, goals))
         mean, log_std = act(obs)
         action = mean + torch.exp(log_std) * _noise(mean, generator)
         sent = task.admissible(state, action)
-        state = _step(task, ensemble, state, sent, generator)
-        records.append((obs, action, log_density(mean, log_std, action), task.reward(sent, state, goals)))
+        following = torch.where(alive[:, None], _step(task, ensemble, state, sent, generator), state)
+        reward = torch.where(alive, task.reward(state, sent, following, goals), 0.0)
+        ends = alive & task.terminates(following, goals)
+        records.append((obs, action, log_density(mean, log_std, action), reward, ends, alive))
+        state, alive = following, alive & ~ends
     last_obs = obs_norm(task.observe(state, goals))
-    all_obs, actions, log_prob, rewards = (torch.stack(column) for column in zip(*records, strict=True))
+    all_obs, actions, log_prob, rewards, ended, taken = (torch.stack(column) for column in zip(*records, strict=True))
     if not (torch.isfinite(rewards).all() and torch.isfinite(state).all()):
         raise FloatingPointError("imagination: expected finite rewards and states, got NaN or infinity")
     member = torch.arange(members, device=starts.device).repeat_interleave(len(starts) // members)
-    return Rollouts(torch.cat([all_obs, last_obs[None]]), actions, log_prob, rewards, state, member)
+    all_obs = torch.cat([all_obs, last_obs[None]])
+    return Rollouts(all_obs, actions, log_prob, rewards, ended, taken, state, member)
 
 
 def _step(task: Task, ensemble: Ensemble, state: Tensor, action: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -68,8 +68,8 @@ class ReachTask:
         error = self.tip(state) - goal
         return xp.sqrt(xp.sum(error * error, axis=-1) + 1e-12)
 
-    def reward(self, action: Array, next_state: Array, goal: Array) -> Array:
-        """Reward of arriving at next_state by an action that was sent: (...) (xp)."""
+    def reward(self, state: Array, action: Array, next_state: Array, goal: Array) -> Array:
+        """Reward of arriving at next_state by an action that was sent, from wherever: (...) (xp)."""
         xp = array_namespace(next_state)
         config, distance = self.config, self.distance(next_state, goal)
         near = xp.exp(-((distance / config.near_width_m) ** 2))
@@ -79,6 +79,10 @@ class ReachTask:
     def success(self, state: Array, goal: Array) -> Array:
         """Whether the tip is within the tolerance: (...) bool (xp)."""
         return self.distance(state, goal) <= self.config.tolerance_m
+
+    def terminates(self, state: Array, goal: Array) -> Array:
+        """Nowhere: (...) bool (xp)."""
+        return state[..., 0] != state[..., 0]
 
     def admissible(self, state: Array, action: Array) -> Array:
         """The action that the arm's limits let through: (..., A) (xp)."""

@@ -1,4 +1,7 @@
-"""What the learner asks of a task. Everything here is known: only the change of the learned part of a state is not."""
+"""What the learner asks of a task. Everything here is known: only the change of the learned part of a state is not.
+
+A reward or an end of the episode that nobody knows how to compute is a part of the state, and so learned with it.
+"""
 
 from typing import Protocol
 
@@ -9,19 +12,15 @@ from mbrl_core.types import Array, Vector
 
 
 class Task(Protocol):
-    """A task on an arm; `xp` methods take numpy and torch arrays with any leading axes."""
+    """A task, on an arm or in any environment; `xp` methods take numpy and torch arrays with any leading axes."""
 
     @property
     def name(self) -> str:
         """Name in episodes and bundles."""
 
     @property
-    def profile(self) -> ArmProfile:
-        """The arm."""
-
-    @property
-    def home(self) -> Vector:
-        """Angles of the controlled joints at the start of an episode: (J,) rad."""
+    def profile(self) -> ArmProfile | None:
+        """The arm, where there is one."""
 
     @property
     def steps(self) -> int:
@@ -55,14 +54,14 @@ class Task(Protocol):
     def obs_slices(self) -> dict[str, tuple[int, int]]:
         """Name, start and end of each part of an observation, in order."""
 
-    def state(self, position: Array, velocity: Array, target: Array) -> Array:
-        """Join angles, velocities and targets of the controlled joints, (..., J) each: (..., S) (xp)."""
-
     def observe(self, state: Array, goal: Array) -> Array:
         """What the policy sees: (..., O) (xp)."""
 
-    def reward(self, action: Array, next_state: Array, goal: Array) -> Array:
-        """Reward of arriving at next_state by an action that was sent: (...) (xp)."""
+    def reward(self, state: Array, action: Array, next_state: Array, goal: Array) -> Array:
+        """Reward of going from state to next_state by an action that was sent: (...) (xp)."""
+
+    def terminates(self, state: Array, goal: Array) -> Array:
+        """Whether an episode ends at a state, for good and with no value beyond: (...) bool (xp)."""
 
     def success(self, state: Array, goal: Array) -> Array:
         """Whether a state reaches the goal: (...) bool (xp)."""

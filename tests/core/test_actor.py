@@ -11,7 +11,7 @@ import torch
 from fakes.point_task import PointTask
 
 from mbrl_core.actor import Actor, RandomActor, ZeroActor
-from mbrl_core.algorithms.accepted import Accepted, BundleMaker
+from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.export import act_graph
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
@@ -25,11 +25,11 @@ def accepted(seed: int = 0, version: int = 1) -> Accepted:
     generator = torch.Generator().manual_seed(seed)
     parameters = {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in POLICY.shapes.items()}
     norm = Normaliser(torch.randn(4, generator=generator), torch.rand(4, generator=generator) + 0.5)
-    return Accepted(version=version, policy=parameters, value={}, obs_norm=norm)
+    return Accepted(version=version, trained=Trained(parameters, {}), obs_norm=norm)
 
 
 def torch_mean(policy: Accepted, obs: np.ndarray) -> np.ndarray:
-    mean, _ = POLICY.distribution(policy.policy, policy.obs_norm(torch.as_tensor(obs, dtype=torch.float32)))
+    mean, _ = POLICY.distribution(policy.trained.policy, policy.obs_norm(torch.as_tensor(obs, dtype=torch.float32)))
     return mean.numpy()
 
 
@@ -57,9 +57,9 @@ def test_graph_takes_any_batch_and_carries_no_local_paths():
 
 def test_sampling_spreads_around_the_mean_as_the_policy_says():
     policy = accepted()
-    policy.policy["log_std"] = torch.log(torch.tensor([0.2, 0.4]))
-    policy.policy["bias2"] = torch.zeros(2)
-    policy.policy["weight2"] = torch.zeros_like(policy.policy["weight2"])
+    policy.trained.policy["log_std"] = torch.log(torch.tensor([0.2, 0.4]))
+    policy.trained.policy["bias2"] = torch.zeros(2)
+    policy.trained.policy["weight2"] = torch.zeros_like(policy.trained.policy["weight2"])
     actor, rng = Actor(MAKER.make(policy)), np.random.default_rng(0)
     samples = np.array([actor.act(np.zeros(4), rng) for _ in range(3000)])
     assert np.allclose(samples.std(0), [0.2, 0.4], rtol=0.08)

@@ -7,9 +7,8 @@ from fakes.point_task import PointTask
 
 from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.value import ValueMlp
-from mbrl_core.models.imagination import Rollouts
 from mbrl_core.models.normaliser import Normaliser
-from mbrl_core.models.roll_out import roll_out
+from mbrl_core.models.roll_out import Rollouts, roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, PolicyConfig
 
 POLICY, VALUE, HORIZON = GaussianMlp(4, 2, PolicyConfig(hidden=(6,))), ValueMlp((4, 5, 1)), 4
@@ -43,10 +42,15 @@ def objective(parameters: dict, spread: float = 0.05, discount: float = 0.9, see
 
 def test_objective_by_hand():
     rewards = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
-    rollouts = Rollouts(*[torch.zeros(0)] * 3, rewards, torch.zeros(0), torch.zeros(0))
+    never, always = torch.zeros(2, 2, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool)
+    rollouts = Rollouts(*[torch.zeros(0)] * 3, rewards, never, always, torch.zeros(0), torch.zeros(0))
     value = bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.5)
     assert value.item() == ((1 + 2 + 4) + (2 + 4 + 8)) / 2
     assert bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.0).item() == 1.5
+    ends = torch.tensor([[False, False], [True, False]])
+    rollouts = Rollouts(*[torch.zeros(0)] * 3, rewards, ends, always, torch.zeros(0), torch.zeros(0))
+    value = bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.5)
+    assert value.item() == ((1 + 2) + (2 + 4 + 8)) / 2  # no value follows an end
 
 
 def test_gradient_through_the_model_against_finite_differences():

@@ -110,6 +110,16 @@ def test_a_bundle_fits_the_arm_and_task_it_was_made_for():
     check_fits(bundle(), task.profile, task)
 
 
+def test_a_task_without_an_arm_has_bundles_too():
+    task = PointTask()
+    task.profile = None
+    made = describe(task, policy_version=3, real_steps=400, ensemble_id="abc")
+    assert (made.arm, made.joint_names, made.action_scale_rad) == ("", (), 0.0)
+    check_fits(Bundle.from_bytes(bundle(metadata=made).to_bytes()), None, task)
+    with pytest.raises(ValueError, match="bundle.arm: expected 'point', got ''|bundle.arm: expected point, got ''"):
+        check_fits(bundle(metadata=made), PointTask().profile, PointTask())
+
+
 def test_every_mismatch_with_the_arm_is_refused_by_field():
     task = PointTask()
     names = [field.name for field in dataclasses.fields(bundle().metadata)]

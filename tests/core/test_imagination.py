@@ -52,7 +52,7 @@ def test_known_parts_are_computed_through_the_task():
     first = result.last_states[0]  # member 0 in three steps: action 0.5 and, clipped by the task, -1
     assert torch.allclose(first, torch.tensor([0.15, -0.3]), atol=1e-5)
     assert result.rewards[-1, 0].item() == pytest.approx(
-        task.reward(None, first, torch.tensor([0.3, -0.2])).item(), abs=1e-5
+        task.reward(None, None, first, torch.tensor([0.3, -0.2])).item(), abs=1e-5
     )
     assert torch.allclose(result.obs[-1], task.observe(result.last_states, torch.tensor([[0.3, -0.2]]).repeat(10, 1)))
 
@@ -62,6 +62,26 @@ def test_generators_make_imagination_repeatable_and_noisy():
     again = rollouts(generator=torch.Generator().manual_seed(5))
     assert torch.equal(first.obs, again.obs)
     assert first.actions.std() > 0.4
+
+
+def test_a_rollout_that_terminates_takes_no_further_step():
+    class Walled(PointTask):
+        """Ends beyond x = 0.12: member m gets there in 3, 2, 1, 1, 1 steps of 0.05 (m + 1)."""
+
+        def terminates(self, state, goal):
+            return state[..., 0] > 0.12
+
+    policy = GaussianMlp(4, 2)
+    parameters = policy.initial(torch.Generator().manual_seed(0))
+    parameters["bias2"] = torch.tensor([0.5, 0.0])
+    parameters["weight2"] = torch.zeros_like(parameters["weight2"])
+    norm, starts, goals = Normaliser(torch.zeros(4), torch.ones(4)), torch.zeros(5, 2), torch.zeros(5, 2)
+    result = imagine(Walled(), KnownEnsemble(), policy, parameters, norm, starts, goals, 4, None)
+    assert result.alive.sum(0).tolist() == [3, 2, 1, 1, 1]
+    assert result.steps == 8
+    assert [row.nonzero().flatten().tolist() for row in result.terminated.T] == [[2], [1], [0], [0], [0]]
+    assert (result.rewards[~result.alive] == 0).all()
+    assert torch.allclose(result.last_states[:, 0], torch.tensor([0.15, 0.2, 0.15, 0.2, 0.25]), atol=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused():

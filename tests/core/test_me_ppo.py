@@ -6,10 +6,12 @@ import torch
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
-from mbrl_core.algorithms.me_ppo import MePpo, MePpoConfig
+from mbrl_core.algorithms.learner import Learner
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share
 from mbrl_core.bundle import check_fits
+from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.replay import Replay
@@ -29,12 +31,12 @@ def replay(count: int = 4) -> Replay:
     return buffer
 
 
-def learner(seed: int = 0, **changes) -> MePpo:
-    return MePpo(PointTask(), dataclasses.replace(SMALL, **changes), seed=seed)
+def learner(seed: int = 0, **changes) -> Learner:
+    return me_ppo(PointTask(), dataclasses.replace(SMALL, **changes), seed=seed)
 
 
-def theta(learning: MePpo) -> torch.Tensor:
-    return learning.policy.flatten(learning._update.policy_parameters).detach().clone()
+def theta(learning: Learner) -> torch.Tensor:
+    return learning.method.policy.flatten(learning.method.trained.policy).detach().clone()
 
 
 def test_it_learns_to_reach_fresh_goals():
@@ -76,6 +78,29 @@ def test_same_seed_same_curve():
     assert not torch.equal(theta(one), theta(different))
 
 
+def test_a_restored_learner_goes_on_exactly(tmp_path):
+    straight, stopped = learner(3), learner(3)
+    straight.round(replay())
+    stopped.round(replay())
+    write_checkpoint(tmp_path / "one", stopped.checkpoint())
+    resumed = learner(99)
+    resumed.restore(read_checkpoint(tmp_path / "one"))
+    assert resumed.bundle().to_bytes() == straight.bundle().to_bytes()
+    for _ in range(2):
+        first, second = straight.round(replay(6)), resumed.round(replay(6))
+        assert first.imagined_return == second.imagined_return
+        assert first.holdout_loss == second.holdout_loss
+        assert (first.updates_accepted, first.updates_rejected) == (second.updates_accepted, second.updates_rejected)
+    assert torch.equal(theta(straight), theta(resumed))
+    assert straight.ensemble.fingerprint() == resumed.ensemble.fingerprint()
+
+
+def test_a_checkpoint_of_other_settings_is_refused():
+    other = learner(ensemble=EnsembleConfig(hidden=(8, 8), max_steps=100))
+    with pytest.raises(ValueError, match=r"ensemble.weight0: expected \(5, 4, 8\), got \(5, 4, 16\)"):
+        other.restore(learner().checkpoint())
+
+
 def test_seventy_percent_rule():
     old = Score(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.zeros(5))
     new = Score(torch.tensor([2.0, 3.0, 4.0, 5.0, 4.0]), torch.zeros(5))
@@ -88,8 +113,8 @@ def test_a_policy_that_fails_validation_is_replaced_by_the_last_good_one():
     learning, buffer = learner(), replay()
     while learning.version == 0:
         learning.round(buffer)
-    version, before = learning.version, learning.policy.flatten(learning._good.policy)
-    learning._iterate = lambda data, tally: learning._update.policy_parameters["bias2"].data.fill_(3.0)
+    version, before = learning.version, learning.method.policy.flatten(learning._good.trained.policy)
+    learning.method.iterate = lambda world: int(learning.method.trained.policy["bias2"].data.fill_(3.0).sum() * 0)
     report = learning.round(buffer)
     assert not report.accepted
     assert report.updates_rejected >= 3
@@ -101,7 +126,7 @@ def test_a_policy_that_fails_validation_is_replaced_by_the_last_good_one():
 def test_a_round_ends_after_too_many_failed_validations():
     learning = learner(iterations=100, validation=ValidationConfig(every=2, patience=3))
     calls = []
-    learning._iterate = lambda data, tally: calls.append(1)  # changes nothing: nothing can improve
+    learning.method.iterate = lambda world: calls.append(1) or 0  # changes nothing: nothing can improve
     learning.round(replay())
     assert len(calls) == 6
 
@@ -111,21 +136,21 @@ def test_nan_keeps_the_last_good_policy_and_is_reported(part):
     learning, buffer = learner(), replay()
     while learning.version == 0:
         learning.round(buffer)
-    before, iterate = learning.bundle(), learning._iterate
+    before, iterate = learning.bundle(), learning.method.iterate
 
-    def spoil(data, tally):
+    def spoil(world):
         if part == "policy":
-            learning._update.policy_parameters["bias0"].data.fill_(np.nan)
+            learning.method.trained.policy["bias0"].data.fill_(np.nan)
         else:
             learning.ensemble.weights[0] = learning.ensemble.weights[0] * np.nan
-        iterate(data, tally)
+        return iterate(world)
 
-    learning._iterate = spoil
+    learning.method.iterate = spoil
     report = learning.round(buffer)
     assert "NaN" in report.problem or "finite" in report.problem
     assert not report.accepted
     assert learning.bundle().to_bytes() == before.to_bytes()
-    learning._iterate = iterate
+    learning.method.iterate = iterate
     healed = learning.round(buffer)
     assert not healed.problem
     assert np.isfinite(healed.holdout_loss).all()

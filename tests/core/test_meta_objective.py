@@ -17,7 +17,7 @@ from mbrl_core.algorithms.meta_objective import (
     steps_by_task,
 )
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
-from mbrl_core.models.imagination import Rollouts
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.diagonal_gaussian import policy_kl
 
 TASKS = tuple(LinearGaussian(gain=gain, offset=offset) for gain, offset in ((1.0, 0.8), (1.0, -0.8), (0.5, 0.5)))
@@ -194,7 +194,9 @@ def test_meta_learning_raises_the_return_after_adaptation():
 def test_rollouts_are_split_by_member():
     obs = torch.arange(3 * 6 * 1.0).reshape(3, 6, 1)
     column = torch.arange(2 * 6 * 1.0).reshape(2, 6)
-    rollouts = Rollouts(obs, column[..., None], column, column, torch.zeros(6, 1), torch.arange(3).repeat_interleave(2))
+    member = torch.arange(3).repeat_interleave(2)
+    ends, alive = column < 0, column >= 0
+    rollouts = Rollouts(obs, column[..., None], column, column, ends, alive, torch.zeros(6, 1), member)
     steps = steps_by_task(rollouts, column, 3)
     assert steps.obs.shape == (3, 2, 2, 1)
     assert torch.equal(steps.advantages[1], column[:, 2:4])

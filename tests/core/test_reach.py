@@ -33,7 +33,7 @@ def test_numpy_and_torch_agree():
     both(TASK.tip, state)
     both(TASK.observe, state, goal)
     both(TASK.distance, state, goal)
-    both(TASK.reward, action, state, goal)
+    both(TASK.reward, state, action, state, goal)
     both(TASK.success, state, goal)
     both(TASK.admissible, state, action)
     both(TASK.model_input, state, action)
@@ -47,7 +47,9 @@ def test_reward_by_hand():
     state = np.concatenate([task.home, np.zeros(5), task.home])
     goal = task.tip(state) + np.array([0.0, 0.04, 0.0])
     action = np.array([1.0, -1.0, 0.5, 0.0, 0.0])
-    assert task.reward(action, state, goal) == pytest.approx(0.5 * math.exp(-1) - 2 * 0.04 - 0.01 * 2.25, abs=1e-6)
+    assert task.reward(state, action, state, goal) == pytest.approx(
+        0.5 * math.exp(-1) - 2 * 0.04 - 0.01 * 2.25, abs=1e-6
+    )
 
 
 def test_success_is_a_tip_within_the_tolerance():

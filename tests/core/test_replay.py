@@ -70,6 +70,25 @@ def test_one_episode_cannot_be_shared_between_training_and_hold_out():
         replay.transitions(holdout=True)
 
 
+def test_hold_out_by_blocks_of_steps_runs_through_all_episodes_and_never_changes():
+    replay, first = Replay(holdout_block=5), None
+    for episode in episodes(4):  # of 20 steps: blocks 1 and 11 are held out, the latter at steps 55 to 59
+        replay.add(episode)
+        held, train = replay.transitions(holdout=True), replay.transitions(holdout=False)
+        assert len(held) + len(train) == replay.real_steps
+        first = held if first is None else first
+        assert np.array_equal(held.states[:5], first.states)
+    assert np.array_equal(held.states[:5], replay.episodes[0].states[5:10])
+    assert np.array_equal(held.states[5:], replay.episodes[2].states[15:20])
+
+
+def test_too_few_steps_for_a_block_to_hold_out_are_refused():
+    replay = Replay(holdout_block=20)
+    replay.add(episodes(1)[0])
+    with pytest.raises(ValueError, match="replay.real_steps: expected more than 20, got 20"):
+        replay.transitions(holdout=True)
+
+
 def test_steps_with_a_gap_are_left_out():
     first, second = episodes(2)
     flags = np.zeros(20, dtype=np.uint8)

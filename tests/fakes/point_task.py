@@ -38,10 +38,6 @@ class PointTask:
 
     def __init__(self) -> None:
         self.profile = point_profile()
-        self.home = np.zeros(2)
-
-    def state(self, position, velocity, target):
-        return position
 
     def observe(self, state, goal):
         return array_namespace(state).concat([state, goal - state], axis=-1)
@@ -50,8 +46,11 @@ class PointTask:
         xp = array_namespace(state)
         return xp.sqrt(xp.sum((state - goal) ** 2, axis=-1) + 1e-12)
 
-    def reward(self, action, next_state, goal):
+    def reward(self, state, action, next_state, goal):
         return -self.distance(next_state, goal)
+
+    def terminates(self, state, goal):
+        return state[..., 0] != state[..., 0]
 
     def success(self, state, goal):
         return self.distance(state, goal) < 0.1
@@ -86,7 +85,7 @@ def point_episode(rng, act=None, index: int = 0, noise: float = 0.001, goal=(0.3
         goal=goal,
         actions_asked=np.array(actions),
         actions_sent=np.array(actions),
-        rewards=np.array([task.reward(None, state, goal) for state in states[1:]]),
+        rewards=np.array([task.reward(None, None, state, goal) for state in states[1:]]),
         stamps_s=np.arange(task.steps + 1) * 0.05,
         flags=np.zeros(task.steps, dtype=np.uint8),
         policy_versions=np.zeros(task.steps, dtype=np.uint32),

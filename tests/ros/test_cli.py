@@ -22,7 +22,7 @@ def test_help_names_every_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian"], "command: expected one of ['call', 'sim', 'up'], got 'trian'"),
+        (["trian"], "command: expected one of ['call', 'eval', 'resume', 'sim', 'train', 'up'], got 'trian'"),
         (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
         (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),
@@ -41,6 +41,53 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
     assert error.startswith(f"mbrl: {complaint}")
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing may be left by a command that was refused"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("train --out run", "env: expected the id of a Gymnasium environment, got ''"),
+        ("train --env Pendulum-v1", "out: expected a new folder, got ''"),
+        ("train --env CartPole-v1 --out run", "CartPole-v1: action_space: expected continuous"),
+        ("train --env Nowhere-v7 --out run", "env: expected an environment that Gymnasium knows"),
+        ("train --env Pendulum-v1 --steps 199 --out run", "steps: expected at least 200, one episode of Pendulum-v1"),
+        ("train --env Pendulum-v1 --out run --algorithm sac", "mbrl train.algorithm: expected one of"),
+        (
+            "train --env Pendulum-v1 --out run --me-ppo.ensemble.members 0",
+            "mbrl train.me_ppo.ensemble.members: expected",
+        ),
+        ("train --env Pendulum-v1 --out run --me-ppo.imagination.rollouts 7", "imagination.rollouts: exp"),
+        ("resume nothing", "folder: expected one of `mbrl train`, with config.json, got 'nothing'"),
+        ("eval --env Pendulum-v1", "bundle: expected a policy file (.mbrl), got ''"),
+        ("eval --env Pendulum-v1 --bundle none.mbrl", "bundle: expected a file, got 'none.mbrl'"),
+    ],
+)
+def test_bad_input_to_training_is_one_line_and_leaves_nothing(arguments, complaint, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mbrl: {complaint}")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_policy_is_trained_shown_again_and_evaluated_and_fits_no_other_environment(tmp_path, capsys):
+    out, bundle = str(tmp_path / "run"), str(tmp_path / "run/policy.mbrl")
+    small = "--me-ppo.ensemble.hidden 8 --me-ppo.ensemble.max-steps 50 --me-ppo.imagination.rollouts 10"
+    few = "--me-ppo.iterations 5 --me-ppo.validation.ratio 0 --schedule.eval-episodes 2 --schedule.curve-episodes 1"
+    command = f"train --env Pendulum-v1 --steps 200 --episode-steps 100 --out {out} {small} {few}"
+    assert cli.run(command.split()) == 0
+    shown = capsys.readouterr().out
+    assert "200 real steps" in shown
+    assert cli.run(["resume", out]) == 0
+    assert shown.endswith(capsys.readouterr().out)
+    assert cli.run(command.split()) == 2
+    assert "out: expected a new or empty folder" in capsys.readouterr().err
+    evaluation = f"eval --bundle {bundle} --episodes 2 --episode-steps 100 --env"
+    assert cli.run([*evaluation.split(), "Pendulum-v1"]) == 0
+    assert "random" in capsys.readouterr().out
+    assert cli.run([*evaluation.split(), "MountainCarContinuous-v0"]) == 2
+    assert "bundle.task: expected MountainCarContinuous-v0, got 'Pendulum-v1'" in capsys.readouterr().err
 
 
 def test_flags_come_from_the_dataclass_with_unit_bounds_and_default():

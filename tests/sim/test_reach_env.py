@@ -82,7 +82,8 @@ def test_an_episode_lasts_five_seconds_and_is_truncated():
     assert episode.episode == 4
     distance = env.task.distance(episode.states[-1], episode.goal)
     assert episode.final_distance_m == pytest.approx(distance)
-    assert np.allclose(episode.rewards, env.task.reward(episode.actions_sent, episode.states[1:], episode.goal))
+    states = episode.states
+    assert np.allclose(episode.rewards, env.task.reward(states[:-1], episode.actions_sent, states[1:], episode.goal))
 
 
 def test_the_same_seed_gives_the_same_episode():

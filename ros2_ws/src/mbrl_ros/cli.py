@@ -14,6 +14,11 @@ commands:
   up real     start the training graph on an arm: mbrl up real --port /dev/ttyUSB0
   up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
   call VERB   ask a running robot_interface to start, stop, rearm or reset
+
+on any Gymnasium environment with a continuous action space, without ROS:
+  train       learn a policy: mbrl train --env Pendulum-v1 --steps 1000 --out FOLDER
+  resume      go on with a run that was stopped: mbrl resume FOLDER
+  eval        try a policy: mbrl eval --bundle FOLDER/policy.mbrl --env Pendulum-v1
 """
 BAD_INPUT = 2
 
@@ -43,7 +48,14 @@ def run(arguments: list[str]) -> int:
 def _verb(arguments: list[str]) -> int:
     from mbrl_core.config import refuse
 
-    verbs: dict[str, Callable[[list[str]], int]] = {"sim": _sim, "up": _up, "call": _call}
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "sim": _sim,
+        "up": _up,
+        "call": _call,
+        "train": _train,
+        "resume": _resume,
+        "eval": _eval,
+    }
     name, *rest = arguments
     if name not in verbs:
         raise refuse("command", f"one of {sorted(verbs)}", name)
@@ -77,6 +89,27 @@ def _call(arguments: list[str]) -> int:
     from mbrl_ros.up import CallConfig, call
 
     return call(parse(CallConfig, arguments, "mbrl call"))
+
+
+def _train(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.train_command import TrainConfig, train
+
+    return train(parse(TrainConfig, arguments, "mbrl train"))
+
+
+def _resume(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.train_command import ResumeConfig, resume
+
+    return resume(parse(ResumeConfig, arguments, "mbrl resume"))
+
+
+def _eval(arguments: list[str]) -> int:
+    from mbrl_ros.eval_command import EvalConfig, evaluate_bundle
+    from mbrl_ros.flags import parse
+
+    return evaluate_bundle(parse(EvalConfig, arguments, "mbrl eval"))
 
 
 if __name__ == "__main__":

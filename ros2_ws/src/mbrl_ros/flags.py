@@ -1,4 +1,7 @@
-"""Command-line flags from the frozen dataclasses: names, types, defaults and help texts are the dataclass's own."""
+"""Command-line flags from the frozen dataclasses: names, types, defaults and help texts are the dataclass's own.
+
+A dataclass in a dataclass becomes a group: `--me-ppo.imagination.horizon 40`.
+"""
 
 import dataclasses
 import typing
@@ -17,12 +20,24 @@ def flag_class(cls: type[T]) -> type:
     hints = typing.get_type_hints(cls)
     fields = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        hint: Any = Annotated[hints[field.name], tyro.conf.arg(help=describe_field(field))]
-        if field.default is dataclasses.MISSING:  # no default: a plain argument, not a flag
+        hint, default = hints[field.name], field.default
+        if dataclasses.is_dataclass(hint):
+            hint = flag_class(typing.cast(type, hint))
+            default = _same(default, hint)
+        hint = Annotated[hint, tyro.conf.arg(help=describe_field(field))]
+        if default is dataclasses.MISSING:  # no default: a plain argument, not a flag
             hint = tyro.conf.Positional[hint]
-        fields.append((field.name, hint, dataclasses.field(default=field.default)))
+        fields.append((field.name, hint, dataclasses.field(default=default)))
     namespace = {"__doc__": cls.__doc__}
     return dataclasses.make_dataclass(cls.__name__, fields, frozen=True, kw_only=True, namespace=namespace)
+
+
+def _same(config: Any, twin: type) -> Any:
+    """The values of a config in the twin of its dataclass."""
+    hints = typing.get_type_hints(twin)
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    nested = {name: _same(value, hints[name]) for name, value in values.items() if dataclasses.is_dataclass(value)}
+    return twin(**values | nested)
 
 
 def parse(cls: type[T], arguments: list[str], program: str) -> T:

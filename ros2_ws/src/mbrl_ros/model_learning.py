@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from rclpy.node import Node
 
-from mbrl_core.algorithms.me_ppo import MePpo, MePpoConfig
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.arm import load_profile
 from mbrl_core.config import refuse
@@ -47,7 +47,7 @@ class ModelLearningNode(Node):
         for name in self._replay.ignored:
             self.get_logger().warning(f"torn episode file ignored: {name}")
         torch.set_num_threads(1)
-        self._learner = MePpo(self._task, groups["me_ppo"], seed=self._config.seed)
+        self._learner = me_ppo(self._task, groups["me_ppo"], seed=self._config.seed)
         self._progress = ProgressFile(self._run_dir / "progress.csv")
         self._report = RoundReport(policy_version=0, accepted=False)
         self._arrived: queue.SimpleQueue[Episode] = queue.SimpleQueue()

@@ -1,0 +1,184 @@
+"""The table of methods on public tasks: mean, worst, real steps and time, beside chance and what others published.
+
+Every run has a folder of its own; a run that is complete is not repeated and one that was stopped goes on, so the
+same command may be given again after anything. Episodes, seeds and evaluation are those of `mbrl train`.
+
+    python bench/learning.py --out runs/learning
+    python bench/learning.py --out runs/learning --only Pendulum-v1 --seeds 1
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbrl_core.config import from_mapping
+from mbrl_ros.train_command import ResumeConfig, TrainConfig, resume, train
+from mbrl_sim.training import PROGRESS, SUMMARY
+
+PENDULUM = "SAC -929 at 2,000, -144 at 3,000; PETS solves it at 800"
+PENDULUM_LATE = "tuned SAC -157, TQC -151 at 20,000; PPO -172 at 100,000"
+REACHER = "SAC -7.7 at 10,000, -4.9 at 50,000"
+REACHER_META = "at 200,000: MB-MPO -5.6, SLBO -4.1"
+CHEETAH = "at 200,000: ME-TRPO 2,284, MB-MPO 3,639, PETS 2,795"
+CURVE = ("real_steps", "wall_s", "curve_return_mean", "curve_return_min", "collected_return", "imagined_return")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table; flags are overrides of horizon, width or steps, and are shown."""
+
+    env: str
+    steps: int
+    seeds: int
+    goal: str
+    published: str
+    algorithm: str = "me-ppo"
+    flags: tuple[tuple[str, Any], ...] = ()  # dotted name in TrainConfig, value
+
+    @property
+    def name(self) -> str:
+        """Name of the row's folder."""
+        return f"{self.env}-{self.algorithm}-{self.steps}"
+
+
+ROWS = (
+    Row(env="Pendulum-v1", steps=1_000, seeds=5, goal="mean -170, min -200", published=PENDULUM),
+    Row(env="Pendulum-v1", steps=3_000, seeds=5, goal="5 of SAC at 20,000", published=PENDULUM_LATE),
+    Row(env="Reacher-v5", steps=2_500, seeds=3, goal="-5.0", published=REACHER),
+    Row(env="Reacher-v5", steps=10_000, seeds=3, goal="-4.2", published=REACHER),
+    Row(env="Pendulum-v1", algorithm="mb-mpo", steps=1_000, seeds=5, goal="mean -170, min -200", published=PENDULUM),
+    Row(env="Pendulum-v1", algorithm="mb-mpo", steps=3_000, seeds=5, goal="5 of SAC", published=PENDULUM_LATE),
+    Row(env="Reacher-v5", algorithm="mb-mpo", steps=5_000, seeds=3, goal="-4.8", published=REACHER_META),
+    Row(env="Reacher-v5", algorithm="mb-mpo", steps=20_000, seeds=3, goal="-4.1", published=REACHER_META),
+    *(
+        Row(env=env, algorithm=method, steps=steps, seeds=seeds, goal="beats vanilla", published="")
+        for env, steps, seeds in (("Pendulum-v1", 1_000, 5), ("Reacher-v5", 2_500, 3))
+        for method in ("me-trpo", "vanilla", "bptt")
+    ),
+    Row(env="Pusher-v5", steps=20_000, seeds=3, goal="-32", published="SAC -35.0 at 20,000, -33.0 at 50,000"),
+    Row(env="InvertedPendulum-v5", steps=5_000, seeds=3, goal="1,000 on every seed", published=""),
+    Row(env="HalfCheetah-v5", algorithm="mb-mpo", steps=50_000, seeds=2, goal="2,500", published=CHEETAH),
+)
+HEADINGS = (
+    "Task",
+    "Method",
+    "Real steps",
+    "Seeds",
+    "Mean",
+    "Std of seeds",
+    "Worst seed",
+    "Zero",
+    "Random",
+    "Minutes a seed",
+    "Goal",
+    "Others",
+    "Overrides",
+)
+
+
+def run_seed(row: Row, seed: int, out: Path) -> dict[str, Any]:
+    """Train one seed, or go on, or read what it came to."""
+    folder = out / row.name / f"seed-{seed}"
+    if not (folder / SUMMARY).is_file():
+        print(f"{row.name}, seed {seed}", flush=True)
+        if (folder / "config.json").is_file():
+            resume(ResumeConfig(folder=str(folder)))
+        else:
+            train(settings(row, seed, folder))
+    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    return summary
+
+
+def settings(row: Row, seed: int, folder: Path) -> TrainConfig:
+    """The row as `mbrl train` takes it."""
+    mapping: dict[str, Any] = {
+        "env": row.env,
+        "algorithm": row.algorithm,
+        "steps": row.steps,
+        "seed": seed,
+        "out": str(folder),
+    }
+    for name, value in row.flags:
+        *groups, last = name.split(".")
+        place = mapping
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return from_mapping(TrainConfig, mapping, row.name)
+
+
+def table_line(row: Row, summaries: list[dict[str, Any]]) -> str:
+    """One line of Markdown from the seeds that are complete."""
+    returns = [summary["eval_return_mean"] for summary in summaries if summary["eval_return_mean"] is not None]
+    spread = statistics.pstdev(returns) if returns else None
+    mean, worst = (statistics.mean(returns), min(returns)) if returns else (None, None)
+    zero, chance = (statistics.mean(summary[f"{name}_return"] for summary in summaries) for name in ("zero", "random"))
+    minutes = statistics.mean(summary["wall_s"] for summary in summaries) / 60
+    overrides = ", ".join(f"{name} {value}" for name, value in row.flags) or "none"
+    cells = [row.env, row.algorithm, f"{row.steps:,}", f"{len(returns)} of {row.seeds}"]
+    cells += [number(value) for value in (mean, spread, worst, zero, chance, minutes)]
+    return "| " + " | ".join([*cells, row.goal, row.published, overrides]) + " |"
+
+
+def number(value: float | None) -> str:
+    """A figure with as many places as its size needs; a policy that does not exist has none."""
+    return "none" if value is None else f"{value:.1f}" if abs(value) >= 20 else f"{value:.2f}"
+
+
+def write_curves(path: Path, runs: list[tuple[Row, int, Path]]) -> None:
+    """All learning curves, one line per round."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("env", "algorithm", "budget", "seed", *CURVE))
+        for row, seed, folder in runs:
+            with (folder / PROGRESS).open() as progress:
+                for line in csv.DictReader(progress):
+                    writer.writerow((row.env, row.algorithm, row.steps, seed, *(line[name] for name in CURVE)))
+
+
+def write_table(out: Path, rows: list[Row], seeds: int | None) -> None:
+    """Write table.md and curves.csv from the runs that are complete."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    runs: list[tuple[Row, int, Path]] = []
+    for row in rows:
+        folders = [(seed, out / row.name / f"seed-{seed}") for seed in range(seeds or row.seeds)]
+        complete = [(seed, folder) for seed, folder in folders if (folder / SUMMARY).is_file()]
+        if complete:
+            lines.append(table_line(row, [json.loads((folder / SUMMARY).read_text()) for _, folder in complete]))
+            runs += [(row, seed, folder) for seed, folder in complete]
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    write_curves(out / "curves.csv", runs)
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--only", nargs="*", default=[], help="words that a row's name must hold, any of them")
+    parser.add_argument("--seeds", type=int, help="seeds of every row; as the table says if absent")
+    parser.add_argument("--table", action="store_true", help="write the table from what is there, run nothing")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, seed by seed, and write the table after each."""
+    args = parse()
+    rows = [row for row in ROWS if not args.only or any(word in row.name for word in args.only)]
+    if not rows:
+        sys.exit(f"--only: expected a part of one of {[row.name for row in ROWS]}, got {args.only}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for row in [] if args.table else rows:
+        for seed in range(args.seeds or row.seeds):
+            run_seed(row, seed, args.out)
+            write_table(args.out, rows, args.seeds)
+    write_table(args.out, rows, args.seeds)
+    print((args.out / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Backpropagation through time: the policy's gradient through the learned model (SVG, Heess et al. 2015, 1510.09142).
+
+An iteration follows the gradient of the imagined return, with the value bootstrapped at a short horizon, through
+policy, model, known dynamics and reward. Departures: reparameterised noise drawn in the model; rollouts of every
+member; the gradient's norm is bounded, since it grows with the horizon where the model is chaotic.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mbrl_core.algorithms.accepted import Trained
+from mbrl_core.algorithms.advantage import gae
+from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
+from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.algorithms.value import ValueMlp
+from mbrl_core.algorithms.value_fit import ValueFit
+from mbrl_core.config import check, setting
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.models.roll_out import Rollouts, roll_out
+from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
+from mbrl_core.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpttConfig:
+    """All settings of BPTT."""
+
+    iterations: int = setting(50, doc="gradient steps of the policy in a round", low=1)
+    ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models")
+    imagination: ImaginationConfig = setting(
+        ImaginationConfig(rollouts=200, horizon=10), doc="imagined rollouts: short, for the gradient's sake"
+    )
+    policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
+    learning_rate: float = setting(3e-3, doc="Adam's step size of the policy", low=1e-7, high=1.0)
+    max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
+    value: PpoConfig = setting(PpoConfig(epochs=1), doc="discount, trace and the fit of the value function")
+    validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+
+
+class Bptt:
+    """One policy iteration: roll out with gradients, step along them, fit the value."""
+
+    def __init__(self, task: Task, config: BpttConfig, generator: torch.Generator) -> None:
+        """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
+        for part in (config, config.imagination, config.policy, config.value):
+            check(part)
+        self._config = config
+        self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
+        self._value = ValueFit(ValueMlp((task.obs_dim, *config.value.value_hidden, 1)), config.value, generator)
+        self.replace(Trained(self.policy.initial(generator), self._value.parameters))
+
+    @property
+    def trained(self) -> Trained:
+        """Policy and value."""
+        return Trained(self._parameters, self._value.parameters)
+
+    def replace(self, trained: Trained) -> None:
+        """Go on from other parameters, with a fresh optimiser."""
+        self._parameters: Parameters = trained.copied().policy
+        self._value.replace(trained.value)
+        self._optimiser = torch.optim.Adam(list(self._parameters.values()), lr=self._config.learning_rate)
+
+    def iterate(self, world: World) -> int:
+        """Follow the gradient once; returns the number of imagined steps."""
+        shape, kept = self._config.imagination, list[Rollouts]()
+        starts, goals = world.starts(shape.rollouts), world.goals(shape.rollouts)
+
+        def objective(parameters: Parameters) -> Tensor:
+            act = partial(self.policy.distribution, parameters)
+            rollouts = roll_out(
+                world.task, world.ensemble, act, world.obs_norm, starts, goals, shape.horizon, world.generator
+            )
+            kept.append(rollouts)
+            return bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
+
+        self._optimiser.zero_grad()
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in self._parameters.items()}
+        gradient = clipped_gradient(objective, leaves, self._config.max_gradient)
+        for name, tensor in self._parameters.items():
+            tensor.grad = -gradient.slope[name]
+        self._optimiser.step()
+        self._fit_value(kept[0])
+        return kept[0].steps
+
+    def _fit_value(self, rollouts: Rollouts) -> None:
+        config, alive = self._config.value, rollouts.alive
+        obs, rewards = rollouts.obs.detach(), rollouts.rewards.detach()
+        with torch.no_grad():
+            values = self._value.values(obs)
+            _, returns = gae(rewards, values, config.discount, config.trace, rollouts.terminated)
+        self._value.fit(obs[:-1][alive], returns[alive])
+
+
+def bptt(task: Task, config: BpttConfig | None = None, *, seed: int = 0, device: str = "cpu") -> Learner:
+    """Return a learner that improves its policy by backpropagation through time.
+
+    Raises:
+      ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
+    """
+    config = config or BpttConfig()
+    generator = torch.Generator(device).manual_seed(seed)
+    return Learner(
+        task,
+        Bptt(task, config, generator),
+        ensemble=config.ensemble,
+        validation=config.validation,
+        iterations=config.iterations,
+        rollouts=config.imagination.rollouts,
+        generator=generator,
+        seed=seed,
+    )

@@ -1,0 +1,308 @@
+"""The loop that all methods share: fit the ensemble, improve the policy in it, validate, keep the last good policy.
+
+A method is one file of its own; it says how one policy iteration is made. Warm starts throughout: rounds are seconds
+apart, so ensemble, policy and value go on from where they were.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
+from mbrl_core.algorithms.dataset import Dataset, dataset
+from mbrl_core.algorithms.learner_state import load_learner, save_learner
+from mbrl_core.algorithms.report import RoundReport
+from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
+from mbrl_core.bundle import Bundle
+from mbrl_core.checkpoint import Checkpoint
+from mbrl_core.config import check, refuse
+from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
+from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
+from mbrl_core.replay import Replay
+from mbrl_core.tasks.task import Task
+
+SMALLEST_SPREAD = 0.01  # of an observation, raw units
+
+
+@dataclass(frozen=True)
+class World:
+    """What a policy iteration works in."""
+
+    task: Task
+    ensemble: Ensemble
+    obs_norm: Normaliser
+    states: Tensor  # (B, S), real states to branch from
+    goals: Callable[[int], Tensor]  # draws that many goals: (count, G)
+    generator: torch.Generator
+
+    def starts(self, count: int) -> Tensor:
+        """Draw real states: (count, S)."""
+        device = self.states.device
+        return self.states[torch.randint(len(self.states), (count,), generator=self.generator, device=device)]
+
+
+class Method(Protocol):
+    """One way to improve a policy in an ensemble."""
+
+    @property
+    def policy(self) -> GaussianMlp:
+        """The policy's shape."""
+
+    @property
+    def trained(self) -> Trained:
+        """What is being improved; live tensors."""
+
+    def replace(self, trained: Trained) -> None:
+        """Go on from other parameters."""
+
+    def iterate(self, world: World) -> int:
+        """Make one policy iteration; return the number of imagined steps.
+
+        Raises:
+          FloatingPointError: a loss or a gradient is not finite.
+        """
+
+
+@dataclass
+class _Tally:
+    """What a round has done so far."""
+
+    phase: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    fit_steps: int = 0
+    imagined_steps: int = 0
+    holdout_loss: tuple[float, ...] = ()
+    disagreement: float = 0.0
+    ratio: float = 0.0
+    imagined_return: float = 0.0
+    imagined_success: float = 0.0
+    problem: str = ""
+
+
+class Learner:
+    """Call `round` again and again while episodes arrive; take `bundle` when a round was accepted."""
+
+    def __init__(
+        self,
+        task: Task,
+        method: Method,
+        *,
+        ensemble: EnsembleConfig,
+        validation: ValidationConfig,
+        iterations: int,
+        rollouts: int,
+        generator: torch.Generator,
+        seed: int,
+    ) -> None:
+        """Draw a fresh ensemble.
+
+        Args:
+          task: what is known.
+          method: how a policy is improved.
+          ensemble: size and training of the models.
+          validation: the 70 % rule.
+          iterations: policy iterations in a round.
+          rollouts: of one iteration.
+          generator: the method's; draws starts and noise.
+          seed: of the ensemble and of goals.
+
+        Raises:
+          ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
+        """
+        for part in (ensemble, validation):
+            check(part)
+        if rollouts % ensemble.members:
+            raise refuse("imagination.rollouts", f"a multiple of {ensemble.members} members", rollouts)
+        self._task, self.method, self._device = task, method, str(generator.device)
+        self._validation, self._iterations = validation, iterations
+        self._rng, self._generator = np.random.default_rng((seed, 1)), generator
+        self.ensemble = Ensemble(task.input_dim, task.learned_dim, ensemble, seed=seed, device=self._device)
+        zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
+        self._obs_norm = Normaliser(zeros, ones)
+        self._good = self._snapshot(0, self._obs_norm)
+        self._bundles = BundleMaker(task, method.policy)
+        self._accepted_updates = self._rejected_updates = 0
+
+    @property
+    def version(self) -> int:
+        """Version of the last good policy; 0 = none yet."""
+        return self._good.version
+
+    @property
+    def adapted_policies(self) -> int:
+        """How many policies the last good one was adapted to in imagination; 0 where the method does not adapt."""
+        return next((len(part) for part in self._good.trained.adapted.values()), 0)
+
+    def bundle(self, member: int | None = None) -> Bundle:
+        """The last good policy, or one of its adapted policies.
+
+        Raises:
+          ValueError: there is none yet.
+        """
+        if self.version == 0:
+            raise refuse("policy_version", "at least 1: a round that was accepted", 0)
+        if member is not None and not 0 <= member < self.adapted_policies:
+            raise refuse("member", f"below {self.adapted_policies}, the number of adapted policies", member)
+        return self._bundles.make(self._good, member)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the next round depends on."""
+        counts = {"accepted": self._accepted_updates, "rejected": self._rejected_updates}
+        return save_learner(self._good, self.ensemble, self._generator, self._rng, **counts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on exactly as the learner would have that made the checkpoint.
+
+        Raises:
+          ValueError: it was made under other settings.
+        """
+        self._good, counts = load_learner(checkpoint, self._good, self.ensemble, self._generator, self._rng)
+        self._accepted_updates, self._rejected_updates = counts["accepted"], counts["rejected"]
+        self._go_back()
+
+    def round(
+        self,
+        replay: Replay,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_phase: Callable[[str], None] = lambda phase: None,
+    ) -> RoundReport:
+        """Fit, improve, validate; keep the last good policy whatever happens.
+
+        Args:
+          replay: all real data so far.
+          should_stop: polled between gradient steps and policy iterations.
+          on_phase: told "fitting", "improving" or "validating" as they begin.
+
+        Raises:
+          ValueError: fewer than two episodes.
+        """
+        data, tally, began = dataset(replay, self._task, self._device), _Tally(), self.version
+        try:
+            with _timed(tally, "fitting", on_phase):
+                self._fit(data, tally, should_stop)
+            self._improve(data, tally, should_stop, on_phase)
+        except FloatingPointError as error:
+            tally.problem = str(error)
+        self._go_back()
+        return self._report(data, tally, accepted=self.version > began, stopped=should_stop())
+
+    def _fit(self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool]) -> None:
+        fit = self.ensemble.fit(data.inputs, data.targets, data.held_inputs, data.held_targets, should_stop)
+        tally.fit_steps, tally.holdout_loss = fit.steps, fit.holdout_loss
+        tally.disagreement = float(self.ensemble.disagreement(data.held_inputs).mean())
+
+    def _improve(
+        self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
+    ) -> None:
+        """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
+        every, failures = self._validation.every, 0
+        self._renormalise(data)
+        world = World(self._task, self.ensemble, self._obs_norm, data.states, self._goals, self._generator)
+        with _timed(tally, "validating", on_phase):
+            starts, goals = self._validation_set(data)
+            best = self._score(starts, goals)
+        for iteration in range(1, self._iterations + 1):
+            if should_stop() or failures >= self._validation.patience:
+                break
+            with _timed(tally, "improving", on_phase):
+                tally.imagined_steps += self.method.iterate(world)
+            if iteration % every == 0 or iteration == self._iterations:
+                with _timed(tally, "validating", on_phase):
+                    fresh = self._score(starts, goals)
+                    tally.ratio = improved_share(best, fresh)
+                    good = tally.ratio >= self._validation.ratio
+                best, failures = (fresh, 0) if good else (best, failures + 1)
+                self._judge(good, data)
+        tally.imagined_return, tally.imagined_success = float(best.returns.mean()), float(best.success.mean())
+
+    def _score(self, starts: Tensor, goals: Tensor) -> Score:
+        parameters = self.method.trained.policy
+        horizon = min(self._task.steps, self._validation.horizon)
+        policy, norm = self.method.policy, self._obs_norm
+        return score(self._task, self.ensemble, policy, parameters, norm, starts, goals, horizon)
+
+    def _judge(self, good: bool, data: Dataset) -> None:
+        """Count a validation, and remember a policy that passed it."""
+        if not good:
+            self._rejected_updates += 1
+            return
+        self._accepted_updates += 1
+        self._good = self._snapshot(
+            self.version + 1, self._obs_norm, real_steps=data.real_steps, ensemble_id=self.ensemble.fingerprint()
+        )
+
+    def _snapshot(self, version: int, obs_norm: Normaliser, *, real_steps: int = 0, ensemble_id: str = "") -> Accepted:
+        return Accepted(
+            version=version,
+            trained=self.method.trained.copied(),
+            obs_norm=obs_norm,
+            real_steps=real_steps,
+            ensemble_id=ensemble_id,
+        )
+
+    def _go_back(self) -> None:
+        """Go on from the last good policy."""
+        self.method.replace(self._good.trained)
+        self._obs_norm = self._good.obs_norm
+
+    def _renormalise(self, data: Dataset) -> None:
+        """Normalise observations as they will be imagined; policy and value compute what they did."""
+        goals = self._goals(len(data.states))
+        old, new = self._obs_norm, Normaliser.of(self._task.observe(data.states, goals), SMALLEST_SPREAD)
+        self._obs_norm = new
+        if self.version > 0:
+            trained = self.method.trained
+            policy, value = rebased(trained.policy, old, new), rebased(trained.value, old, new)
+            self.method.replace(trained._replace(policy=policy, value=value))
+
+    def _validation_set(self, data: Dataset) -> tuple[Tensor, Tensor]:
+        """Real starts, used in turn, and goals: fixed for the round."""
+        count = self._validation.goals
+        rows = torch.arange(count, device=self._device) % len(data.first_states)
+        return data.first_states[rows], self._goals(count)
+
+    def _goals(self, count: int) -> Tensor:
+        return torch.as_tensor(self._task.sample_goal(self._rng, count), dtype=torch.float32, device=self._device)
+
+    def _report(self, data: Dataset, tally: _Tally, *, accepted: bool, stopped: bool) -> RoundReport:
+        return RoundReport(
+            policy_version=self.version,
+            accepted=accepted,
+            stopped=stopped,
+            real_steps=data.real_steps,
+            episodes=data.episodes,
+            fit_s=tally.seconds.get("fitting", 0.0),
+            improve_s=tally.seconds.get("improving", 0.0),
+            validate_s=tally.seconds.get("validating", 0.0),
+            fit_steps=tally.fit_steps,
+            imagined_steps=tally.imagined_steps,
+            holdout_loss=tally.holdout_loss,
+            disagreement=tally.disagreement,
+            imagined_return=tally.imagined_return,
+            imagined_success=tally.imagined_success,
+            validation_ratio=tally.ratio,
+            updates_accepted=self._accepted_updates,
+            updates_rejected=self._rejected_updates,
+            problem=tally.problem,
+        )
+
+
+@contextmanager
+def _timed(tally: _Tally, phase: str, on_phase: Callable[[str], None]) -> Iterator[None]:
+    """Announce a change of phase and add the phase's wall-clock time."""
+    if phase != tally.phase:
+        tally.phase = phase
+        on_phase(phase)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        tally.seconds[phase] = tally.seconds.get(phase, 0.0) + time.monotonic() - start

@@ -1,0 +1,112 @@
+"""ME-TRPO: model-ensemble trust-region policy optimisation (Kurutach et al. 2018, arXiv 1802.10592, algorithm 1).
+
+As ME-PPO but for the update: one natural-gradient step per iteration within a bound on the mean KL. The departures in
+imagination, warm starts and validation are those of `me_ppo.py`, so that the two compare; the value function is learned
+(the paper's baseline is linear).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mbrl_core.algorithms.accepted import Trained
+from mbrl_core.algorithms.advantage import gae
+from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.trpo import TrpoConfig, importance_surrogate, trpo_step
+from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.algorithms.value import ValueMlp
+from mbrl_core.algorithms.value_fit import ValueFit
+from mbrl_core.config import check, setting
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig, imagine
+from mbrl_core.policies.diagonal_gaussian import policy_kl
+from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
+from mbrl_core.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeTrpoConfig:
+    """All settings of ME-TRPO."""
+
+    iterations: int = setting(20, doc="policy iterations in a round", low=1)
+    ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models")
+    imagination: ImaginationConfig = setting(ImaginationConfig(), doc="imagined rollouts")
+    policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
+    trpo: TrpoConfig = setting(TrpoConfig(), doc="its step")
+    value: PpoConfig = setting(PpoConfig(), doc="discount, trace and the fit of the value function")
+    validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+
+
+class MeTrpo:
+    """One policy iteration: imagine, estimate advantages, step within the trust region, fit the value."""
+
+    def __init__(self, task: Task, config: MeTrpoConfig, generator: torch.Generator) -> None:
+        """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
+        for part in (config, config.imagination, config.policy, config.trpo, config.value):
+            check(part)
+        self._config = config
+        self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
+        self._parameters: Parameters = self.policy.initial(generator)
+        self._value = ValueFit(ValueMlp((task.obs_dim, *config.value.value_hidden, 1)), config.value, generator)
+
+    @property
+    def trained(self) -> Trained:
+        """Policy and value."""
+        return Trained(self._parameters, self._value.parameters)
+
+    def replace(self, trained: Trained) -> None:
+        """Go on from other parameters."""
+        self._parameters = trained.copied().policy
+        self._value.replace(trained.value)
+
+    def iterate(self, world: World) -> int:
+        """Imagine, then step; returns the number of imagined steps."""
+        shape, acting = self._config.imagination, self._parameters
+        starts, goals = world.starts(shape.rollouts), world.goals(shape.rollouts)
+        rollouts = imagine(
+            world.task,
+            world.ensemble,
+            self.policy,
+            acting,
+            world.obs_norm,
+            starts,
+            goals,
+            shape.horizon,
+            world.generator,
+        )
+        alive, value = rollouts.alive, self._config.value
+        with torch.no_grad():
+            values = self._value.values(rollouts.obs)
+            advantages, returns = gae(rollouts.rewards, values, value.discount, value.trace, rollouts.terminated)
+        obs, actions, log_prob = rollouts.obs[:-1][alive], rollouts.actions[alive], rollouts.log_prob[alive]
+        advantages = (advantages[alive] - advantages[alive].mean()) / advantages[alive].std().clamp(min=1e-6)
+        step = trpo_step(
+            lambda moved: importance_surrogate(self.policy, moved, obs, actions, log_prob, advantages),
+            lambda moved: policy_kl(self.policy, acting, moved, obs).mean(),
+            acting,
+            self._config.trpo,
+        )
+        self._parameters = step.parameters
+        self._value.fit(obs, returns[alive])
+        return rollouts.steps
+
+
+def me_trpo(task: Task, config: MeTrpoConfig | None = None, *, seed: int = 0, device: str = "cpu") -> Learner:
+    """Return a learner that improves its policy by ME-TRPO.
+
+    Raises:
+      ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
+    """
+    config = config or MeTrpoConfig()
+    generator = torch.Generator(device).manual_seed(seed)
+    return Learner(
+        task,
+        MeTrpo(task, config, generator),
+        ensemble=config.ensemble,
+        validation=config.validation,
+        iterations=config.iterations,
+        rollouts=config.imagination.rollouts,
+        generator=generator,
+        seed=seed,
+    )

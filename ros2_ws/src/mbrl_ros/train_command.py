@@ -1,0 +1,147 @@
+"""`mbrl train` and `mbrl resume`: a learner, an environment and a folder. No ROS.
+
+The folder: config.json (every setting), episodes/, checkpoint.safetensors, progress.csv, tensorboard/, policy.mbrl and,
+at the end, summary.json.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mbrl_core.algorithms.bptt import BpttConfig, bptt
+from mbrl_core.algorithms.learner import Learner
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
+from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
+from mbrl_core.algorithms.vanilla import vanilla
+from mbrl_core.config import from_mapping, refuse, setting
+from mbrl_core.replay import write_atomically
+from mbrl_ros.provenance import git_commit, machine, versions
+from mbrl_ros.train_view import TrainView
+from mbrl_sim.environment import Env, open_environment
+from mbrl_sim.gym_task import GymTask
+from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
+
+CONFIG = "config.json"
+ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Learn a policy for a Gymnasium environment."""
+
+    env: str = setting("", doc="id of the environment, for example Pendulum-v1")
+    algorithm: str = setting("me-ppo", doc="method", one_of=ALGORITHMS)
+    steps: int = setting(10_000, doc="real steps: all that are learned from", low=1)
+    seed: int = setting(0, doc="of everything", low=0)
+    out: str = setting("", doc="folder of the run, new")
+    episode_steps: int = setting(0, doc="length of an episode; 0 = the environment's own", low=0)
+    threads: int = setting(1, doc="threads of torch; the same number gives the same curve", low=1)
+    schedule: Schedule = setting(Schedule(), doc="when to collect, to learn and to evaluate")
+    me_ppo: MePpoConfig = setting(MePpoConfig(), doc="settings of me-ppo and vanilla")
+    me_trpo: MeTrpoConfig = setting(MeTrpoConfig(), doc="settings of me-trpo")
+    bptt: BpttConfig = setting(BpttConfig(), doc="settings of bptt")
+    mb_mpo: MbMpoConfig = setting(MbMpoConfig(), doc="settings of mb-mpo")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResumeConfig:
+    """Go on with a run that was stopped."""
+
+    folder: str = setting(doc="what `mbrl train --out` was given")
+
+
+def train(config: TrainConfig) -> int:
+    """Begin a run and carry it through; return the exit status.
+
+    Raises:
+      ValueError: a setting, the environment or the folder will not do.
+    """
+    if not config.out:
+        raise refuse("out", "a new folder", config.out)
+    out = Path(config.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise refuse("out", "a new or empty folder, or `mbrl resume` with it", config.out)
+    env, task, learner = _build(config)
+    if config.steps < task.steps:
+        raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
+    out.mkdir(parents=True, exist_ok=True)
+    made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
+    content = {"settings": dataclasses.asdict(config), "made_with": made_with}
+    write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())
+    return _carry_through(config, Training(env, task, learner, out, _budget(config), config.schedule), out)
+
+
+def resume(config: ResumeConfig) -> int:
+    """Go on exactly where a run was stopped; a run that is complete is shown.
+
+    Raises:
+      ValueError: the folder is none of a run, or something in it is damaged.
+    """
+    out = Path(config.folder)
+    if (out / SUMMARY).is_file():
+        return show(out)
+    settings = read_settings(out)
+    env, task, learner = _build(settings)
+    return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
+
+
+def show(out: Path) -> int:
+    """Print the summary of a run that is complete; return the exit status that it had."""
+    summary = json.loads((out / SUMMARY).read_text())
+    with TrainView(out, summary["steps"]) as view:
+        view.summary(summary)
+    return 0 if summary["policy_version"] else 1
+
+
+def read_settings(out: Path) -> TrainConfig:
+    """Settings of the run in a folder.
+
+    Raises:
+      ValueError: there are none, or they are damaged.
+    """
+    if not (out / CONFIG).is_file():
+        raise refuse("folder", f"one of `mbrl train`, with {CONFIG}", str(out))
+    try:
+        content: Any = json.loads((out / CONFIG).read_text())
+    except ValueError as error:
+        raise refuse(CONFIG, "JSON", str(error)) from error
+    settings = content.get("settings") if isinstance(content, dict) else content
+    return from_mapping(TrainConfig, settings, CONFIG)
+
+
+def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
+    torch.set_num_threads(config.threads)
+    with TrainView(out, config.steps) as view:
+        view.begin(training.rows)
+        summary = training.run(view)
+        view.summary(summary)
+    return 0 if summary["policy_version"] else 1
+
+
+def _build(config: TrainConfig) -> tuple[Env, GymTask, Learner]:
+    """Environment, task and learner, before anything is written."""
+    if not config.env:
+        raise refuse("env", "the id of a Gymnasium environment", config.env)
+    env = open_environment(config.env, episode_steps=config.episode_steps)
+    task = GymTask(env)
+    return env, task, _learner(task, config)
+
+
+def _learner(task: GymTask, config: TrainConfig) -> Learner:
+    makers: dict[str, Callable[[], Learner]] = {
+        "vanilla": lambda: vanilla(task, config.me_ppo, seed=config.seed),
+        "bptt": lambda: bptt(task, config.bptt, seed=config.seed),
+        "me-trpo": lambda: me_trpo(task, config.me_trpo, seed=config.seed),
+        "me-ppo": lambda: me_ppo(task, config.me_ppo, seed=config.seed),
+        "mb-mpo": lambda: mb_mpo(task, config.mb_mpo, seed=config.seed),
+    }
+    return makers[config.algorithm]()
+
+
+def _budget(config: TrainConfig) -> Budget:
+    return Budget(env=config.env, algorithm=config.algorithm, steps=config.steps, seed=config.seed)

@@ -1,0 +1,235 @@
+"""Training on a Gymnasium environment: collect episodes, learn a round, save, and so on until the steps are used up.
+
+Everything is a function of the seed. Episode i starts from a seed of its own and draws its exploration from a
+generator of its own, so collecting has no state but the episodes themselves; the learner's state is saved after every
+round. A run that was killed and is resumed goes on from the last round and ends like one that was not.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mbrl_core.actor import Actor, RandomActor
+from mbrl_core.algorithms.report import RoundReport
+from mbrl_core.bundle import Bundle
+from mbrl_core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mbrl_core.config import refuse, setting
+from mbrl_core.replay import Replay, write_atomically
+from mbrl_core.types import Episode
+from mbrl_sim.environment import Env
+from mbrl_sim.gym_collect import Acts, baselines, evaluate, run_episode
+from mbrl_sim.gym_task import GymTask
+
+CHECKPOINT, SUMMARY, PROGRESS, BUNDLE = "checkpoint.safetensors", "summary.json", "progress.csv", "policy.mbrl"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When to collect, to learn and to evaluate."""
+
+    random_steps: int = setting(200, doc="real steps with random actions at the start", low=1)
+    hold_steps: int = setting(10, doc="steps that a random action is held", low=1)
+    round_steps: int = setting(200, doc="new real steps before a round of learning, in whole episodes", low=1)
+    round_share: float = setting(0.05, doc="or so many, as a share of all, where that is more", low=0.0, high=1.0)
+    holdout_block: int = setting(20, doc="steps in a row that are held out together, every tenth block", low=1)
+    curve_episodes: int = setting(
+        10, doc="episodes that each round's policy is tried on; nothing learns from it", low=0
+    )
+    eval_episodes: int = setting(100, doc="episodes that the final policy is evaluated on", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a run is: everything that its result depends on beside the settings."""
+
+    env: str = setting(doc="id of the Gymnasium environment")
+    algorithm: str = setting(doc="name of the method")
+    steps: int = setting(doc="real steps", low=1)
+    seed: int = setting(doc="of everything", low=0)
+
+
+class Learner(Protocol):
+    """An algorithm of mbrl_core.algorithms."""
+
+    @property
+    def version(self) -> int:
+        """Version of the last good policy; 0 = none yet."""
+
+    def round(self, replay: Replay) -> RoundReport:
+        """Learn from all data so far."""
+
+    @property
+    def adapted_policies(self) -> int:
+        """How many policies it was adapted to in imagination; 0 where the method does not adapt."""
+
+    def bundle(self, member: int | None = None) -> Bundle:
+        """The last good policy, or one of those."""
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the next round depends on."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens."""
+
+    def episode(self, episode: Episode, real_steps: int) -> None:
+        """An episode was collected."""
+
+    def round(self, row: Row) -> None:
+        """A round has ended; the row is that of progress.csv."""
+
+
+class Training:
+    """One run in one folder."""
+
+    def __init__(
+        self, env: Env, task: GymTask, learner: Learner, out: Path, budget: Budget, schedule: Schedule | None = None
+    ) -> None:
+        """Begin, or go on from what the folder holds.
+
+        Raises:
+          ValueError: the budget is below one episode, or what the folder holds is damaged or of other settings.
+        """
+        if budget.steps < task.steps:
+            raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", budget.steps)
+        self._env, self._task, self._learner, self._out = env, task, learner, out
+        self._budget, self._schedule = budget, schedule or Schedule()
+        self._replay = Replay(out / "episodes", holdout_block=self._schedule.holdout_block)
+        self._rows: list[Row] = []
+        self._learned_steps, self._before_s, self._began_s = 0, 0.0, time.monotonic()
+        if (out / CHECKPOINT).exists():
+            self._restore(read_checkpoint(out / CHECKPOINT))
+
+    @property
+    def real_steps(self) -> int:
+        """Steps taken in the environment for learning."""
+        return self._replay.real_steps
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """One per round so far."""
+        return tuple(self._rows)
+
+    def run(self, watcher: Watcher) -> Row:
+        """Train until the steps are used up, evaluate, write the summary and return it."""
+        self._began_s = time.monotonic()
+        while self._learned_steps < self._budget.steps:
+            while self.real_steps < self._next_round():
+                self._collect(watcher)
+            self._round(watcher)
+            self._save()
+        return self._finish()
+
+    def _next_round(self) -> int:
+        """Real steps at which the next round is due."""
+        share = int(self._schedule.round_share * self._learned_steps)
+        first = self._schedule.random_steps if not self._learned_steps else 0
+        due = self._learned_steps + max(self._schedule.round_steps, share, first)
+        return min(due, self._budget.steps)
+
+    def _collect(self, watcher: Watcher) -> None:
+        """One more episode, on disk before anybody learns from it."""
+        index, seed = len(self._replay.episodes), self._budget.seed
+        (start_seed,) = np.random.SeedSequence((seed, index)).generate_state(1)
+        episode = run_episode(
+            self._env,
+            self._task,
+            self._explorer(index),
+            seed=int(start_seed),
+            index=index,
+            rng=np.random.default_rng((seed, index, 1)),
+            budget=self._budget.steps - self.real_steps,
+        )
+        member = self._member(index) if episode.policy_versions.any() else None
+        episode = dataclasses.replace(episode, member=-1 if member is None else member)
+        self._replay.add(episode)
+        watcher.episode(episode, self.real_steps)
+
+    def _member(self, index: int) -> int | None:
+        """Which adapted policy collects an episode: all in turn; None where the method does not adapt."""
+        count = self._learner.adapted_policies
+        return index % count if count else None
+
+    def _explorer(self, index: int) -> Acts:
+        """Who collects: the last good policy, or what it was adapted to, with its noise."""
+        if self._learner.version and self.real_steps >= self._schedule.random_steps:
+            return Actor(self._learner.bundle(self._member(index)))
+        return RandomActor(self._task.action_dim, hold_steps=self._schedule.hold_steps, take_back=False)
+
+    def _round(self, watcher: Watcher) -> None:
+        report = self._learner.round(self._replay)
+        collected = [episode.episode_return for episode in self._replay.episodes]
+        self._learned_steps = self.real_steps
+        row: Row = {"collected_return": float(np.mean(collected[self._rows[-1]["episodes"] if self._rows else 0 :]))}
+        row |= {f"curve_{name}": value for name, value in self._try_out().items()}
+        row |= {name: value for name, value in dataclasses.asdict(report).items() if name != "stopped"}
+        row["holdout_loss"] = float(np.mean(report.holdout_loss)) if report.holdout_loss else None
+        self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
+        watcher.round(self._rows[-1])
+
+    def _try_out(self) -> Row:
+        """How the last good policy does now, for the learning curve alone; nothing where there is none."""
+        if not (self._learner.version and self._schedule.curve_episodes):
+            return {"return_mean": None, "return_min": None}
+        actor = Actor(self._learner.bundle())
+        returns = evaluate(self._env, self._task, actor, episodes=self._schedule.curve_episodes)
+        return {"return_mean": returns.mean, "return_min": returns.min}
+
+    def _save(self) -> None:
+        """The checkpoint first; the other files follow from it."""
+        learner = self._learner.checkpoint()
+        run = {"rows": self._rows, "learned_steps": self._learned_steps, "wall_s": self._wall_s()}
+        facts = {"learner": learner.facts, "run": run}
+        write_checkpoint(self._out / CHECKPOINT, Checkpoint(arrays=learner.arrays, facts=facts))
+        self._write_progress()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self._learner.restore(Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"]))
+        run = checkpoint.facts["run"]
+        self._rows, self._learned_steps, self._before_s = run["rows"], run["learned_steps"], run["wall_s"]
+        if self._learned_steps > self.real_steps:
+            raise refuse(f"{self._out / 'episodes'}: steps", f"at least {self._learned_steps}", self.real_steps)
+        self._write_progress()
+
+    def _write_progress(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self._rows[0]))
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._out / PROGRESS, text.getvalue().encode())
+        if self._learner.version:
+            self._learner.bundle().save(self._out / BUNDLE)
+
+    def _finish(self) -> Row:
+        """Evaluate on seeds that no training sees; a run without a good policy has no returns."""
+        summary: Row = dataclasses.asdict(self._budget) | {
+            "real_steps": self.real_steps,
+            "wall_s": self._rows[-1]["wall_s"],
+            "rounds": len(self._rows),
+            "policy_version": self._learner.version,
+            "eval_episodes": self._schedule.eval_episodes,
+        }
+        count = self._schedule.eval_episodes
+        names = ("mean", "std", "min")
+        summary |= dict.fromkeys((f"eval_return_{name}" for name in names), None)
+        if self._learner.version:
+            returns = evaluate(self._env, self._task, Actor(self._learner.bundle()), episodes=count)
+            summary |= {f"eval_return_{name}": getattr(returns, name) for name in names}
+        for name, returns in baselines(self._env, self._task, episodes=count).items():
+            summary[f"{name}_return"] = returns.mean
+        write_atomically(self._out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False).encode())
+        return summary
+
+    def _wall_s(self) -> float:
+        return self._before_s + time.monotonic() - self._began_s

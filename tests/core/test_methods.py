@@ -1,0 +1,111 @@
+"""Every method, through the same loop: it learns the toy task, keeps NaN out, and resumes exactly."""
+
+import numpy as np
+import pytest
+import torch
+from fakes.point_task import PointTask, point_episode
+
+from mbrl_core.actor import Actor
+from mbrl_core.algorithms.bptt import BpttConfig, bptt
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
+from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
+from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.trpo import TrpoConfig
+from mbrl_core.algorithms.vanilla import vanilla
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.replay import Replay
+
+SMALL = {
+    "iterations": 15,
+    "ensemble": EnsembleConfig(hidden=(16, 16), max_steps=100),
+    "imagination": ImaginationConfig(rollouts=100, horizon=10),
+}
+PPO = PpoConfig(minibatch=250, learning_rate=3e-3)
+METHODS = {
+    "me-ppo": (me_ppo, MePpoConfig(**SMALL, ppo=PPO)),
+    "vanilla": (vanilla, MePpoConfig(**SMALL, ppo=PPO)),
+    "me-trpo": (me_trpo, MeTrpoConfig(**SMALL, value=PPO, trpo=TrpoConfig(max_kl=0.05))),
+    "bptt": (bptt, BpttConfig(**SMALL, value=PPO, learning_rate=1e-2)),
+    "mb-mpo": (mb_mpo, MbMpoConfig(**SMALL, ppo=PPO)),
+}
+
+
+@pytest.fixture(params=METHODS)
+def make(request):
+    method, config = METHODS[request.param]
+    return lambda seed=0: method(PointTask(), config, seed=seed)
+
+
+def replay(count=4):
+    buffer, rng = Replay(), np.random.default_rng(0)
+    for index in range(count):
+        buffer.add(point_episode(rng, index=index))
+    return buffer
+
+
+def theta(learner):
+    return learner.method.policy.flatten(learner.method.trained.policy).detach().clone()
+
+
+def test_it_learns_to_reach_fresh_goals(make):
+    learner, buffer, rng = make(), replay(), np.random.default_rng(1)
+    for _ in range(8):
+        report = learner.round(buffer)
+        assert not report.problem
+    actor = Actor(learner.bundle())
+    goals = PointTask().sample_goal(rng, 20)
+    assert np.mean([point_episode(rng, actor.act, goal=goal).success for goal in goals]) >= 0.9
+
+
+def test_same_seed_same_policy_and_another_seed_another(make):
+    learners = [make(seed) for seed in (3, 3, 4)]
+    for learner in learners:
+        learner.round(replay())
+    assert torch.equal(theta(learners[0]), theta(learners[1]))
+    assert not torch.equal(theta(learners[0]), theta(learners[2]))
+
+
+def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make):
+    first, buffer = make(), replay()
+    while first.version == 0:
+        first.round(buffer)
+    saved = first.checkpoint()
+    first.round(buffer)
+    second = make(seed=9)
+    second.restore(saved)
+    second.round(buffer)
+    assert torch.equal(theta(first), theta(second))
+
+
+def test_a_model_of_nan_leaves_the_last_good_policy(make):
+    learner, buffer = make(), replay()
+    while learner.version == 0:
+        learner.round(buffer)
+    before, iterate = learner.bundle().to_bytes(), learner.method.iterate
+
+    def spoil(world):
+        learner.ensemble.weights[0] = learner.ensemble.weights[0] * np.nan
+        return iterate(world)
+
+    learner.method.iterate = spoil
+    report = learner.round(buffer)
+    assert report.problem
+    assert learner.bundle().to_bytes() == before
+
+
+def test_mb_mpo_adapts_and_learns_its_step_sizes():
+    learner = mb_mpo(PointTask(), METHODS["mb-mpo"][1], seed=0)
+    learner.round(replay())
+    assert learner.method.inner_kl > 0
+    sizes = torch.cat([size.reshape(-1) for size in learner.method.trained.step_sizes.values()]).detach()
+    assert sizes.std() > 0
+    assert (sizes >= 0).all()
+
+
+def test_vanilla_has_one_model_and_accepts_every_update():
+    learner = vanilla(PointTask(), METHODS["vanilla"][1], seed=0)
+    report = learner.round(replay())
+    assert len(report.holdout_loss) == 1
+    assert report.updates_rejected == 0

@@ -1,0 +1,162 @@
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict
+
+from mbrl_core.actor import RandomActor, ZeroActor
+from mbrl_sim.environment import open_environment
+from mbrl_sim.gym_collect import EVALUATION_SEED, baselines, evaluate, run_episode
+from mbrl_sim.gym_task import GymTask
+from mbrl_sim.known_environments import Known
+
+NAMES = ("Pendulum-v1", "Reacher-v5", "HalfCheetah-v5", "Hopper-v5")
+
+
+class Slope(gymnasium.Env):
+    """x moves by the action, which lies in [-1, 3]; the reward is x; the episode ends beyond 5."""
+
+    observation_space = Dict({"x": Box(-10, 10, (1,), np.float64), "constant": Box(0, 1, (2, 1), np.float64)})
+    action_space = Box(-1, 3, (1, 1), np.float32)
+    bad_reward = False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = float(self.np_random.uniform(-0.1, 0.1))
+        return self._obs(), {}
+
+    def step(self, action):
+        assert action.shape == (1, 1)
+        self.x += float(action[0, 0])
+        return self._obs(), np.nan if self.bad_reward else self.x, self.x > 5, False, {}
+
+    def _obs(self):
+        return {"x": np.array([self.x]), "constant": np.full((2, 1), 0.5)}
+
+
+gymnasium.register("Slope-v0", entry_point=Slope, max_episode_steps=50)
+gymnasium.register("Unending-v0", entry_point=Slope)
+
+
+def collected(name, seed=0, **facts):
+    env = open_environment(name)
+    task = GymTask(env, Known(**facts)) if facts else GymTask(env)
+    actor = RandomActor(task.action_dim, hold_steps=2, take_back=False)
+    return task, run_episode(env, task, actor, seed=seed, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numpy_and_torch_agree(name):
+    task, episode = collected(name)
+    states, actions = episode.states, episode.actions_sent
+    goals = np.broadcast_to(episode.goal, (episode.steps, task.goal_dim)).copy()
+    change = task.model_target(states[:-1], states[1:])
+    cases = [
+        (task.observe, (states[:-1], goals)),
+        (task.reward, (states[:-1], actions, states[1:], goals)),
+        (task.terminates, (states[1:], goals)),
+        (task.success, (states[1:], goals)),
+        (task.model_input, (states[:-1], actions)),
+        (task.model_target, (states[:-1], states[1:])),
+        (task.next_state, (states[:-1], actions, change)),
+        (task.admissible, (states[:-1], 2 * actions)),
+    ]
+    for function, arrays in cases:
+        expected = np.asarray(function(*arrays))
+        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+            got = function(*(torch.as_tensor(array, dtype=dtype) for array in arrays))
+            assert got.dtype in (dtype, torch.bool)
+            assert np.allclose(got.numpy(), expected, rtol=tolerance, atol=tolerance), function
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_gives_back_the_observation_and_a_true_prediction_the_next_state(name):
+    task, episode = collected(name)
+    env = open_environment(name)
+    obs, _ = env.reset(seed=0)
+    assert np.allclose(task.observe(task.first_state(obs), task.goal(obs)), obs, atol=1e-12)
+    assert task.model_input(episode.states[:-1], episode.actions_sent).shape[-1] == task.input_dim
+    change = task.model_target(episode.states[:-1], episode.states[1:])
+    assert change.shape[-1] == task.learned_dim
+    following = task.next_state(episode.states[:-1], episode.actions_sent, change)
+    assert np.allclose(following, episode.states[1:], atol=1e-6)
+
+
+def test_a_prediction_beyond_the_observations_bounds_is_brought_back():
+    task, _ = collected("Pendulum-v1")
+    state = task.next_state(np.array([0.6, 0.8, 7.0]), np.zeros(1), np.array([0.0, 0.1, 3.0]))
+    assert np.allclose(state, [0.6 / np.hypot(0.6, 0.9), 0.9 / np.hypot(0.6, 0.9), 8.0])
+
+
+def test_another_goal_changes_only_what_depends_on_it():
+    task, episode = collected("Reacher-v5")
+    state, goal = episode.states[-1], np.array([0.05, -0.1])
+    before, after = task.observe(state, episode.goal), task.observe(state, goal)
+    assert np.array_equal(after[4:6], goal)
+    assert np.allclose(after[8:10] + goal, before[8:10] + before[4:6])
+    assert np.array_equal(np.delete(after, [4, 5, 8, 9]), np.delete(before, [4, 5, 8, 9]))
+
+
+def test_actions_are_scaled_to_the_environments_bounds_and_odd_spaces_flattened():
+    task, episode = collected("Slope-v0")
+    assert (task.obs_dim, task.action_dim, task.goal_dim) == (3, 1, 0)
+    assert np.allclose(task.env_action(np.array([[-1.0], [0.0], [1.0]])), [[-1.0], [1.0], [3.0]])
+    steps = np.diff(episode.states[:, np.ptp(episode.states[:, :3], axis=0).argmax()])
+    assert np.allclose(steps, 1 + 2 * episode.actions_sent[:, 0], atol=1e-6)
+
+
+def test_an_unknown_reward_and_end_are_parts_of_the_state():
+    task, episode = collected("Slope-v0")
+    assert task.state_dim == 5
+    assert episode.terminated and not episode.truncated
+    assert np.allclose(episode.states[1:, 3], episode.rewards)
+    assert episode.states[:, 4].tolist() == [0.0] * episode.steps + [1.0]
+    none = np.zeros((episode.steps, 0))
+    assert task.terminates(episode.states[1:], none).tolist() == [False] * (episode.steps - 1) + [True]
+    rewards = task.reward(episode.states[:-1], episode.actions_sent, episode.states[1:], none)
+    assert np.allclose(rewards, episode.rewards)
+
+
+def test_a_known_reward_that_is_not_the_environments_is_refused():
+    with pytest.raises(ValueError, match="Slope-v0: reward: expected 7.0"):
+        collected("Slope-v0", reward=lambda obs, action, next_obs: 7.0 + 0 * obs[..., 0])
+
+
+def test_a_reward_that_is_not_a_number_is_refused(monkeypatch):
+    monkeypatch.setattr(Slope, "bad_reward", True)
+    with pytest.raises(ValueError, match="Slope-v0: reward: expected a finite number, got nan"):
+        collected("Slope-v0")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("CartPole-v1", "CartPole-v1: action_space: expected continuous"),
+        ("Nowhere-v7", "env: expected an environment that Gymnasium knows"),
+        ("Unending-v0", "Unending-v0: max_episode_steps: expected a time limit"),
+    ],
+)
+def test_an_environment_that_will_not_do_is_refused(name, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        open_environment(name)
+
+
+def test_an_episode_ends_when_the_budget_is_used_up():
+    env = open_environment("Pendulum-v1")
+    task = GymTask(env)
+    episode = run_episode(env, task, ZeroActor(1), seed=0, budget=30)
+    assert (episode.steps, episode.truncated, episode.end_reason) == (30, True, "step budget")
+    whole = run_episode(env, task, ZeroActor(1), seed=0)
+    assert (whole.steps, whole.truncated, whole.end_reason) == (200, True, "time limit")
+    assert np.array_equal(whole.states[:31], episode.states)
+
+
+def test_everybody_is_evaluated_on_the_same_seeds():
+    env = open_environment("Pendulum-v1")
+    task = GymTask(env)
+    returns = evaluate(env, task, ZeroActor(1), episodes=3)
+    single = [run_episode(env, task, ZeroActor(1), seed=EVALUATION_SEED + index).episode_return for index in range(3)]
+    assert (returns.mean, returns.min) == (pytest.approx(np.mean(single)), min(single))
+    both = baselines(env, task, episodes=3)
+    assert both["zero"] == returns
+    assert both["random"] == baselines(env, task, episodes=3)["random"] != returns

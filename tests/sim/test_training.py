@@ -1,0 +1,118 @@
+"""A whole run, small: what it leaves, and that a run which was killed ends like one that was not."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
+from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.bundle import Bundle
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_sim.environment import open_environment
+from mbrl_sim.gym_task import GymTask
+from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Schedule, Training
+
+SMALL = MePpoConfig(
+    iterations=5,
+    ensemble=EnsembleConfig(hidden=(16,), max_steps=50),
+    imagination=ImaginationConfig(rollouts=10, horizon=10),
+    validation=ValidationConfig(goals=5, horizon=20, ratio=0.4),
+)
+SCHEDULE = Schedule(random_steps=60, round_steps=60, holdout_block=10, eval_episodes=2, curve_episodes=1)
+
+
+class KilledError(Exception):
+    """As if the process had been."""
+
+
+class Silent:
+    """Watches; may end the run at an event."""
+
+    def __init__(self, kill=None, at=0):
+        self.kill, self.at = kill, at
+
+    def episode(self, episode, real_steps):
+        if self.kill == "episode" and real_steps == self.at:
+            raise KilledError
+
+    def round(self, row):
+        if self.kill == "round" and row["real_steps"] == self.at:
+            raise KilledError
+
+
+def training(out, env="Pendulum-v1", steps=240, seed=0):
+    made = open_environment(env, episode_steps=60)
+    task = GymTask(made)
+    learner = me_ppo(task, SMALL, seed=seed)
+    return Training(made, task, learner, out, Budget(env=env, algorithm="me-ppo", steps=steps, seed=seed), SCHEDULE)
+
+
+def without_times(out):
+    summary = json.loads((out / SUMMARY).read_text())
+    with (out / PROGRESS).open() as file:
+        rows = list(csv.DictReader(file))
+    for row in (summary, *rows):
+        for name in [name for name in row if name.endswith("_s")]:
+            del row[name]
+    return summary, rows, (out / BUNDLE).read_bytes() if (out / BUNDLE).exists() else b""
+
+
+def test_a_run_leaves_what_it_should(tmp_path):
+    summary = training(tmp_path).run(Silent())
+    assert summary == json.loads((tmp_path / SUMMARY).read_text())
+    assert {"env", "algorithm", "seed", "real_steps", "wall_s", "zero_return", "random_return"} <= set(summary)
+    assert {"eval_return_mean", "eval_return_std", "eval_return_min"} <= set(summary)
+    assert summary["real_steps"] == 240
+    assert summary["eval_return_min"] <= summary["eval_return_mean"] < 0
+    assert Bundle.load(tmp_path / BUNDLE).version == summary["policy_version"] > 0
+    _, rows, _ = without_times(tmp_path)
+    assert [int(row["real_steps"]) for row in rows] == [60, 120, 180, 240]
+
+
+@pytest.mark.parametrize(("kill", "at"), [("episode", 60), ("episode", 180), ("round", 60), ("round", 180)])
+def test_a_killed_run_that_is_resumed_ends_like_one_that_was_not(tmp_path, kill, at):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    training(straight).run(Silent())
+    with pytest.raises(KilledError):
+        training(broken).run(Silent(kill, at))
+    (broken / f"{CHECKPOINT}.partial").write_bytes(b"torn")
+    training(broken).run(Silent())
+    assert without_times(broken) == without_times(straight)
+
+
+def test_same_seed_same_curve_and_another_seed_another(tmp_path):
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        training(tmp_path / name, steps=120, seed=seed).run(Silent())
+    one, again, other = (without_times(tmp_path / name)[1] for name in ("one", "again", "other"))
+    assert one == again != other
+
+
+def test_every_step_is_counted_and_the_budget_is_kept_exactly(tmp_path):
+    run = training(tmp_path, env="InvertedPendulum-v5", steps=130)
+    summary = run.run(Silent())
+    assert summary["real_steps"] == run.real_steps == 130
+    with (tmp_path / PROGRESS).open() as file:
+        assert [row["real_steps"] for row in csv.DictReader(file)][-1] == "130"
+
+
+def test_a_reward_and_an_end_that_are_learned_are_imagined(tmp_path):
+    summary = training(tmp_path, env="Hopper-v5", steps=120).run(Silent())
+    assert np.isfinite(summary["zero_return"])
+    assert summary["real_steps"] == 120
+
+
+def test_a_budget_below_one_episode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="steps: expected at least 60, one episode of Pendulum-v1, got 59"):
+        training(tmp_path / "run", steps=59)
+    assert not (tmp_path / "run").exists()
+
+
+def test_episodes_that_are_gone_are_noticed(tmp_path):
+    training(tmp_path).run(Silent())
+    shutil.rmtree(tmp_path / "episodes")
+    with pytest.raises(ValueError, match="episodes: steps: expected at least 240, got 0"):
+        training(tmp_path)
