@@ -81,8 +81,8 @@ def call(config: CallConfig) -> int:
     console = Console(config.namespace)
     console.start()
     try:
-        done, answer = console.call(config.verb)
+        granted, answer = console.call(config.verb)
     finally:
         console.stop()
-    print(answer, file=sys.stdout if done else sys.stderr)
-    return 0 if done else FAILED
+    print(answer, file=sys.stdout if granted else sys.stderr)
+    return 0 if granted else FAILED
