@@ -142,7 +142,7 @@ def main() -> None:
         for report in learner.reports if args.verbose else []:
             print_round(report)
         imagined = sum(report.imagined_steps for report in learner.reports)
-        fitted = sum(report.fit_steps for report in learner.reports) * learner.learner.config.ensemble.batch
+        fitted = sum(report.fit_steps for report in learner.reports) * learner.learner.ensemble.config.batch
         improve_s = sum(report.improve_s for report in learner.reports)
         fit_s = sum(report.fit_s for report in learner.reports)
         speed = (

@@ -47,6 +47,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         facts: dict[str, Any] = json.loads(header_metadata(data)["facts"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise refuse(path.name, "a whole checkpoint", str(error)) from error
+    if not isinstance(facts, dict):
+        raise refuse(f"{path.name}: header", "a mapping", facts)
     version = facts.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         raise refuse(f"{path.name}: schema_version", SCHEMA_VERSION, version)

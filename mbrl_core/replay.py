@@ -61,7 +61,9 @@ class Replay:
             for index, path in enumerate(sorted(directory.glob("episode-*.safetensors"))):
                 if path.name != _file_name(index):
                     raise refuse("replay", _file_name(index), path.name)
-                self._episodes.append(read_episode(path))
+                episode = read_episode(path)
+                self._check_widths(episode)
+                self._episodes.append(episode)
 
     @property
     def episodes(self) -> tuple[Episode, ...]:
@@ -79,16 +81,19 @@ class Replay:
         Raises:
           ValueError: its states, actions or goal have other widths than the buffer's.
         """
-        for name in ("states", "actions_sent", "goal"):
-            widths = [getattr(other, name).shape[-1] for other in (*self._episodes[:1], episode)]
-            if len(set(widths)) > 1:
-                raise refuse(f"episode.{name}", f"width {widths[0]}", widths[1])
+        self._check_widths(episode)
         path = None
         if self._directory is not None:
             path = self._directory / _file_name(len(self._episodes))
             write_episode(path, episode)
         self._episodes.append(episode)
         return path
+
+    def _check_widths(self, episode: Episode) -> None:
+        for name in ("states", "actions_sent", "goal"):
+            widths = [getattr(other, name).shape[-1] for other in (*self._episodes[:1], episode)]
+            if len(set(widths)) > 1:
+                raise refuse(f"episode.{name}", f"width {widths[0]}", widths[1])
 
     def transitions(self, *, holdout: bool) -> Transitions:
         """Steps to train on or the held-out ones; GAP steps are left out.
@@ -164,8 +169,11 @@ def read_episode(path: Path) -> Episode:
         header: dict[str, Any] = json.loads(header_metadata(data)["episode"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise refuse(path.name, "a whole episode file", str(error)) from error
-    if header.pop("schema_version", None) != SCHEMA_VERSION:
-        raise refuse(f"{path.name}: schema_version", SCHEMA_VERSION, header)
+    if not isinstance(header, dict):
+        raise refuse(f"{path.name}: header", "a mapping", header)
+    version = header.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise refuse(f"{path.name}: schema_version", SCHEMA_VERSION, version)
     fields = {field.name for field in dataclasses.fields(Episode)}
     if set(header) | set(tensors) != fields or set(tensors) != set(_TENSORS):
         raise refuse(f"{path.name}: fields", sorted(fields), sorted(set(header) | set(tensors)))

@@ -42,7 +42,7 @@ class GymTask:
         self.state_dim = self.learned_dim = self._core + self._rest + self._end
         self.input_dim = self._core + self.action_dim
         self.obs_slices = {"observation": (0, self.obs_dim)}
-        self._bounds = self._state_bounds(np.asarray(space.low, float), np.asarray(space.high, float))
+        self._bounds = self._state_bounds(np.array(space.low, float), np.array(space.high, float))
         fps = env.metadata.get("render_fps")
         self.step_s = 1.0 / fps if fps else 1.0  # for stamps only; 1 where the environment has no clock
 

@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.learner import Learner, World
-from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.validation import ValidationConfig
-from mbrl_core.algorithms.value import ValueMlp
-from mbrl_core.algorithms.value_fit import ValueFit
+from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.config import check, setting
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
@@ -39,7 +36,7 @@ class BpttConfig:
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     learning_rate: float = setting(3e-3, doc="Adam's step size of the policy", low=1e-7, high=1.0)
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
-    value: PpoConfig = setting(PpoConfig(epochs=1), doc="discount, trace and the fit of the value function")
+    value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
 
 
@@ -48,11 +45,11 @@ class Bptt:
 
     def __init__(self, task: Task, config: BpttConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy, config.value):
+        for part in (config, config.imagination, config.policy):
             check(part)
         self._config = config
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
-        self._value = ValueFit(ValueMlp((task.obs_dim, *config.value.value_hidden, 1)), config.value, generator)
+        self._value = ValueFit(task.obs_dim, config.value, generator)
         self.replace(Trained(self.policy.initial(generator), self._value.parameters))
 
     @property
@@ -79,22 +76,14 @@ class Bptt:
             kept.append(rollouts)
             return bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
 
-        self._optimiser.zero_grad()
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in self._parameters.items()}
-        gradient = clipped_gradient(objective, leaves, self._config.max_gradient)
+        gradient = clipped_gradient(objective, self._parameters, self._config.max_gradient)
         for name, tensor in self._parameters.items():
             tensor.grad = -gradient.slope[name]
         self._optimiser.step()
-        self._fit_value(kept[0])
-        return kept[0].steps
-
-    def _fit_value(self, rollouts: Rollouts) -> None:
-        config, alive = self._config.value, rollouts.alive
-        obs, rewards = rollouts.obs.detach(), rollouts.rewards.detach()
-        with torch.no_grad():
-            values = self._value.values(obs)
-            _, returns = gae(rewards, values, config.discount, config.trace, rollouts.terminated)
-        self._value.fit(obs[:-1][alive], returns[alive])
+        (rollouts,) = kept
+        _, returns = self._value.advantages(rollouts)
+        self._value.fit(rollouts.obs[:-1][rollouts.alive].detach(), returns[rollouts.alive])
+        return rollouts.steps
 
 
 def bptt(task: Task, config: BpttConfig | None = None, *, seed: int = 0, device: str = "cpu") -> Learner:

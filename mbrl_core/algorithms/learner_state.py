@@ -46,10 +46,15 @@ def load_learner(
     """
     device = like.obs_norm.mean.device
     tensors = {name: torch.as_tensor(array, device=device) for name, array in checkpoint.arrays.items()}
-    for name, mine in _good_tensors(like).items():
-        got = tuple(tensors[name].shape) if name in tensors else "nothing"
-        if got != tuple(mine.shape):
-            raise refuse(f"checkpoint.{name}", tuple(mine.shape), got)
+    wanted = _good_tensors(like) | _prefixed("ensemble", ensemble.tensors()) | {"generator": generator.get_state()}
+    for name in sorted(set(wanted) ^ set(tensors)):
+        raise refuse(f"checkpoint.{name}", *(("an array", "nothing") if name in wanted else ("nothing", "an array")))
+    for name, mine in wanted.items():
+        if tensors[name].shape != mine.shape:
+            raise refuse(f"checkpoint.{name}", tuple(mine.shape), tuple(tensors[name].shape))
+    for name in ("good", "rng", "counts"):
+        if name not in checkpoint.facts:
+            raise refuse(f"checkpoint.{name}", "a value", "nothing")
     ensemble.replace(_unprefixed("ensemble", tensors))
     generator.set_state(tensors["generator"].cpu())
     rng.bit_generator.state = checkpoint.facts["rng"]

@@ -3,33 +3,35 @@
 The members of the ensemble are the tasks. An iteration imagines in every member with the meta-policy, adapts it there
 by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step sizes so that
 the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose meta-gradient
-misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); PPO's outer objective with a
-penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched rollouts,
-a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy, before it adapts.
+misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's outer objective
+with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched
+rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy, before it adapts. Real
+data come from the policies that the last iteration adapted, one outer step behind the meta-policy.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.inner_step import InnerStepConfig, StepBatch, uniform_step_sizes
 from mbrl_core.algorithms.learner import Learner, World
 from mbrl_core.algorithms.meta_objective import (
     MetaBatch,
     MetaObjectiveConfig,
+    MetaTerms,
     adapt_tasks,
     for_tasks,
+    joined,
     meta_loss,
+    meta_surrogate,
     meta_terms,
+    parted,
     steps_by_task,
 )
-from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
-from mbrl_core.algorithms.value import ValueMlp
-from mbrl_core.algorithms.value_fit import ValueFit
+from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.config import check, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
@@ -37,6 +39,18 @@ from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.roll_out import Rollouts, roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterStepConfig:
+    """How the meta-policy is moved."""
+
+    method: str = setting("ppo", doc="PPO's epochs, or one step of TRPO as in the paper", one_of=("ppo", "trpo"))
+    epochs: int = setting(5, doc="ppo: gradient steps, each on all imagined steps", low=1)
+    learning_rate: float = setting(7e-4, doc="ppo: Adam's step size", low=1e-7, high=1.0)
+    max_gradient: float = setting(1.0, doc="ppo: the gradient is scaled down to this norm", low=1e-6)
+    max_kl: float = setting(0.03, doc="ppo: epochs end when adapted policies have moved further", unit="nats", low=0)
+    trpo: TrpoConfig = setting(TrpoConfig(), doc="trpo: the trust region, of the adapted policies")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +62,9 @@ class MbMpoConfig:
     imagination: ImaginationConfig = setting(ImaginationConfig(), doc="rollouts before and again after the inner step")
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     inner: InnerStepConfig = setting(InnerStepConfig(), doc="the inner step")
-    outer: MetaObjectiveConfig = setting(MetaObjectiveConfig(), doc="the outer objective")
-    ppo: PpoConfig = setting(PpoConfig(), doc="epochs, step size and gradient bound of the outer step; the value's fit")
+    objective: MetaObjectiveConfig = setting(MetaObjectiveConfig(), doc="the outer objective")
+    outer: OuterStepConfig = setting(OuterStepConfig(), doc="the outer step")
+    value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
 
 
@@ -58,14 +73,14 @@ class MbMpo:
 
     def __init__(self, task: Task, config: MbMpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy, config.inner, config.outer, config.ppo):
+        parts = (config.imagination, config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
+        for part in (config, *parts):
             check(part)
         self._config, self._tasks = config, config.ensemble.members
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
-        self._value = ValueFit(ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1)), config.ppo, generator)
+        self._value = ValueFit(task.obs_dim, config.value, generator)
         policy = self.policy.initial(generator)
         step_sizes = uniform_step_sizes(policy, config.inner.step_size)
-        self.inner_kl = 0.0  # nats, that the last inner step moved the policies
         adapted = for_tasks(policy, self._tasks)
         self.replace(Trained(policy, self._value.parameters, step_sizes, adapted))
 
@@ -80,17 +95,16 @@ class MbMpo:
         self._theta, self._step_sizes, self._adapted = copied.policy, copied.step_sizes, copied.adapted
         self._value.replace(trained.value)
         leaves = [tensor.requires_grad_() for tensor in (*self._theta.values(), *self._step_sizes.values())]
-        self._optimiser = torch.optim.Adam(leaves, lr=self._config.ppo.learning_rate)
+        self._optimiser = torch.optim.Adam(leaves, lr=self._config.outer.learning_rate)
 
     def iterate(self, world: World) -> int:
         """Improve the meta-policy once; returns the number of imagined steps."""
-        theta = {name: tensor.detach() for name, tensor in self._theta.items()}
-        step_sizes = {name: tensor.detach() for name, tensor in self._step_sizes.items()}
-        acting = for_tasks(theta, self._tasks)
+        now = self.trained.copied()  # a copy: the outer step moves the live parameters in place
+        acting, step_sizes = for_tasks(now.policy, self._tasks), now.step_sizes
         before = self._imagine(world, acting)
         inner = self._steps(before)
         step = adapt_tasks(self.policy, acting, step_sizes, inner, self._config.inner.form)
-        self.inner_kl, self._adapted = float(step.kl.mean()), step.parameters
+        self._adapted = step.parameters
         after = self._imagine(world, step.parameters)
         self._improve(MetaBatch((inner,), self._steps(after), (acting, step.parameters)))
         for rollouts in (before, after):
@@ -107,7 +121,7 @@ class MbMpo:
 
     def _steps(self, rollouts: Rollouts) -> StepBatch:
         """Steps by task; advantages in units of their spread within each task, so that a step size means one thing."""
-        advantages, _ = self._advantages(rollouts)
+        advantages, _ = self._value.advantages(rollouts)
         steps = steps_by_task(rollouts, advantages, self._tasks)
         count = steps.weights.sum((1, 2), keepdim=True).clamp(min=1.0)
         centred = steps.advantages - (steps.advantages * steps.weights).sum((1, 2), keepdim=True) / count
@@ -115,33 +129,47 @@ class MbMpo:
         return steps._replace(advantages=centred / spread * steps.weights)
 
     def _improve(self, batch: MetaBatch) -> None:
-        """PPO's epochs on the meta-objective; it stops when an adapted policy has moved too far."""
+        """Move meta-policy and step sizes; a step size never falls below 0."""
+        if self._config.outer.method == "ppo":
+            self._improve_by_ppo(batch)
+        else:
+            self._improve_by_trpo(batch)
+        with torch.no_grad():
+            for size in self._step_sizes.values():
+                size.clamp_(min=0.0)
+
+    def _terms(self, theta: Parameters, step_sizes: Parameters, batch: MetaBatch) -> MetaTerms:
         config = self._config
-        leaves = [*self._theta.values(), *self._step_sizes.values()]
-        for _ in range(config.ppo.epochs):
-            terms = meta_terms(
-                self.policy, self._theta, self._step_sizes, batch, config.inner.form, config.outer.clip
-            )
-            if float(terms.outer_kl.detach()) > config.ppo.max_kl:
+        return meta_terms(self.policy, theta, step_sizes, batch, config.inner.form, config.objective.clip)
+
+    def _improve_by_ppo(self, batch: MetaBatch) -> None:
+        config, leaves = self._config.outer, [*self._theta.values(), *self._step_sizes.values()]
+        for _ in range(config.epochs):
+            terms = self._terms(self._theta, self._step_sizes, batch)
+            if float(terms.outer_kl.detach()) > config.max_kl:
                 break
             self._optimiser.zero_grad()
-            meta_loss(terms, config.outer).backward()
-            norm = torch.nn.utils.clip_grad_norm_(leaves, config.ppo.max_gradient)
+            meta_loss(terms, self._config.objective).backward()
+            norm = torch.nn.utils.clip_grad_norm_(leaves, config.max_gradient)
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"meta-gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
-            with torch.no_grad():
-                for size in self._step_sizes.values():
-                    size.clamp_(min=0.0)
 
-    @torch.no_grad()
-    def _advantages(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
-        ppo = self._config.ppo
-        values = self._value.values(rollouts.obs)
-        return gae(rollouts.rewards, values, ppo.discount, ppo.trace, rollouts.terminated)
+    def _improve_by_trpo(self, batch: MetaBatch) -> None:
+        step = trpo_step(
+            lambda both: meta_surrogate(self._terms(*parted(both), batch), self._config.objective),
+            lambda both: self._terms(*parted(both), batch).outer_kl,
+            joined(self._theta, self._step_sizes),
+            self._config.outer.trpo,
+        )
+        moved = parted(step.parameters)
+        with torch.no_grad():
+            for live, new in zip((self._theta, self._step_sizes), moved, strict=True):
+                for name, tensor in live.items():
+                    tensor.copy_(new[name])
 
     def _fit_value(self, rollouts: Rollouts) -> None:
-        _, returns = self._advantages(rollouts)
+        _, returns = self._value.advantages(rollouts)
         self._value.fit(rollouts.obs[:-1][rollouts.alive], returns[rollouts.alive])
 
 

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.learner import Learner, World
-from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.trpo import TrpoConfig, importance_surrogate, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
-from mbrl_core.algorithms.value import ValueMlp
-from mbrl_core.algorithms.value_fit import ValueFit
+from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.config import check, setting
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig, imagine
@@ -34,7 +31,7 @@ class MeTrpoConfig:
     imagination: ImaginationConfig = setting(ImaginationConfig(), doc="imagined rollouts")
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     trpo: TrpoConfig = setting(TrpoConfig(), doc="its step")
-    value: PpoConfig = setting(PpoConfig(), doc="discount, trace and the fit of the value function")
+    value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
 
 
@@ -43,12 +40,12 @@ class MeTrpo:
 
     def __init__(self, task: Task, config: MeTrpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy, config.trpo, config.value):
+        for part in (config, config.imagination, config.policy, config.trpo):
             check(part)
         self._config = config
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._parameters: Parameters = self.policy.initial(generator)
-        self._value = ValueFit(ValueMlp((task.obs_dim, *config.value.value_hidden, 1)), config.value, generator)
+        self._value = ValueFit(task.obs_dim, config.value, generator)
 
     @property
     def trained(self) -> Trained:
@@ -75,10 +72,7 @@ class MeTrpo:
             shape.horizon,
             world.generator,
         )
-        alive, value = rollouts.alive, self._config.value
-        with torch.no_grad():
-            values = self._value.values(rollouts.obs)
-            advantages, returns = gae(rollouts.rewards, values, value.discount, value.trace, rollouts.terminated)
+        alive, (advantages, returns) = rollouts.alive, self._value.advantages(rollouts)
         obs, actions, log_prob = rollouts.obs[:-1][alive], rollouts.actions[alive], rollouts.log_prob[alive]
         advantages = (advantages[alive] - advantages[alive].mean()) / advantages[alive].std().clamp(min=1e-6)
         step = trpo_step(

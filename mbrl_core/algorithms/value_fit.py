@@ -1,22 +1,38 @@
 """Fits the value function alone, for methods whose policy step is not PPO's."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mbrl_core.algorithms.ppo import PpoConfig
+from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.value import ValueMlp
+from mbrl_core.config import check, setting
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueConfig:
+    """Advantages, and the fit of the value function; the defaults are PPO's, so that methods compare."""
+
+    discount: float = setting(0.95, doc="gamma, per policy step", low=0.0, high=1.0)
+    trace: float = setting(0.95, doc="lambda of the advantage", low=0.0, high=1.0)
+    epochs: int = setting(5, doc="passes over the imagined steps", low=1)
+    minibatch: int = setting(1000, doc="imagined steps per gradient step", low=1)
+    learning_rate: float = setting(7e-4, doc="Adam's step size", low=1e-7, high=1.0)
+    hidden: tuple[int, ...] = setting((64, 64), doc="widths of the hidden layers", low=1)
 
 
 class ValueFit:
     """Value parameters with their optimiser."""
 
-    def __init__(self, value: ValueMlp, config: PpoConfig, generator: torch.Generator) -> None:
-        """Draw initial parameters; epochs, minibatch and learning rate are PPO's, so that methods compare."""
-        self._value, self._config, self._generator = value, config, generator
-        self.replace(value.initial(generator))
+    def __init__(self, obs_dim: int, config: ValueConfig, generator: torch.Generator) -> None:
+        """Draw initial parameters. Raises ValueError for a setting that is out of bounds."""
+        self._value, self._config = ValueMlp((obs_dim, *check(config).hidden, 1)), config
+        self._generator = generator
+        self.replace(self._value.initial(generator))
 
     def replace(self, parameters: Parameters) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -27,6 +43,12 @@ class ValueFit:
     def values(self, obs: Tensor) -> Tensor:
         """Value in units of the reward, differentiable: (..., O) normalised to (...)."""
         return self._value.value(self.parameters, obs)
+
+    @torch.no_grad()
+    def advantages(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+        """Advantages and returns, (H, B) each, with the value bootstrapped where a rollout ran to the horizon."""
+        config, values = self._config, self.values(rollouts.obs)
+        return gae(rollouts.rewards, values, config.discount, config.trace, rollouts.terminated)
 
     def fit(self, obs: Tensor, returns: Tensor) -> None:
         """Regress on returns: (B, O) normalised, (B,)."""

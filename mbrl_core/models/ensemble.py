@@ -56,8 +56,13 @@ class Ensemble:
     def __init__(
         self, input_dim: int, target_dim: int, config: EnsembleConfig | None = None, *, seed: int, device: str = "cpu"
     ) -> None:
-        """Draw every member's own initial weights."""
+        """Draw every member's own initial weights. Raises ValueError for settings that contradict each other."""
         self.config = config or EnsembleConfig()
+        if not self.config.hidden:
+            raise refuse("ensemble.hidden", "at least one layer", self.config.hidden)
+        low, high = self.config.min_log_var, self.config.max_log_var
+        if low >= high:
+            raise refuse("ensemble.min_log_var", f"below max_log_var {high}", low)
         self._seed, self._device = seed, device
         self._generator = torch.Generator(device).manual_seed(seed)
         self._sizes = (input_dim, *self.config.hidden, 2 * target_dim)
@@ -234,7 +239,7 @@ class Ensemble:
         return rows.reshape(len(counts), steps, batch).transpose(0, 1)
 
     def _normalise(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take the normalisers from training data; once they are fitted, the members compute what they did before."""
+        """Take the normalisers from training data; the networks' part of the mean stays, the rest is fitted anew."""
         old_in, old_out = self.input_norm, self.target_norm
         self.input_norm, self.target_norm = Normaliser.of(inputs, 1e-4), Normaliser.of(targets, 1e-6)
         if self._fitted:
@@ -269,7 +274,7 @@ def least_squares(inputs: Tensor, targets: Tensor, counts: Tensor, ridge: float)
 def _renormalised(
     weights: list[Tensor], old_in: Normaliser, new_in: Normaliser, old_out: Normaliser, new_out: Normaliser
 ) -> list[Tensor]:
-    """First and last layer changed so that the network gives the same for raw inputs, in raw units."""
+    """First and last layer changed so that the network adds the same to the mean for raw inputs, in raw units."""
     first, first_bias, *rest, last, last_bias = weights
     first_bias = first_bias + ((new_in.mean - old_in.mean) / old_in.scale)[None] @ first
     first = first * (new_in.scale / old_in.scale)[:, None]

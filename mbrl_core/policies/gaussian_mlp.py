@@ -68,8 +68,10 @@ class GaussianMlp:
     """The policy's shape; it holds no parameters."""
 
     def __init__(self, obs_dim: int, action_dim: int, config: PolicyConfig | None = None) -> None:
-        """Take O and A."""
+        """Take O and A. Raises ValueError when the policy would start below its smallest spread."""
         self.config = config or PolicyConfig()
+        if self.config.initial_std < self.config.min_std:
+            raise refuse("policy.initial_std", f"at least min_std {self.config.min_std}", self.config.initial_std)
         self.sizes = (obs_dim, *self.config.hidden, action_dim)
         self.layers = len(self.sizes) - 1
         self.shapes = mlp_shapes(self.sizes) | {"log_std": (action_dim,)}

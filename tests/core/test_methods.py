@@ -7,12 +7,14 @@ from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
-from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.trpo import TrpoConfig
+from mbrl_core.algorithms.value_fit import ValueConfig
 from mbrl_core.algorithms.vanilla import vanilla
+from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.replay import Replay
@@ -23,12 +25,17 @@ SMALL = {
     "imagination": ImaginationConfig(rollouts=100, horizon=10),
 }
 PPO = PpoConfig(minibatch=250, learning_rate=3e-3)
+VALUE = ValueConfig(minibatch=250, learning_rate=3e-3)
 METHODS = {
     "me-ppo": (me_ppo, MePpoConfig(**SMALL, ppo=PPO)),
     "vanilla": (vanilla, MePpoConfig(**SMALL, ppo=PPO)),
-    "me-trpo": (me_trpo, MeTrpoConfig(**SMALL, value=PPO, trpo=TrpoConfig(max_kl=0.05))),
-    "bptt": (bptt, BpttConfig(**SMALL, value=PPO, learning_rate=1e-2)),
-    "mb-mpo": (mb_mpo, MbMpoConfig(**SMALL, ppo=PPO)),
+    "me-trpo": (me_trpo, MeTrpoConfig(**SMALL, value=VALUE, trpo=TrpoConfig(max_kl=0.05))),
+    "bptt": (bptt, BpttConfig(**SMALL, value=VALUE, learning_rate=1e-2)),
+    "mb-mpo": (mb_mpo, MbMpoConfig(**SMALL, value=VALUE, outer=OuterStepConfig(learning_rate=3e-3))),
+    "mb-mpo, trpo": (
+        mb_mpo,
+        MbMpoConfig(**SMALL, value=VALUE, outer=OuterStepConfig(method="trpo", trpo=TrpoConfig(max_kl=0.05))),
+    ),
 }
 
 
@@ -67,16 +74,32 @@ def test_same_seed_same_policy_and_another_seed_another(make):
     assert not torch.equal(theta(learners[0]), theta(learners[2]))
 
 
-def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make):
+def everything(learner):
+    parts = (part.items() for part in learner._good.trained)
+    return {(index, name): tensor for index, part in enumerate(parts) for name, tensor in part}
+
+
+def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make, tmp_path):
     first, buffer = make(), replay()
     while first.version == 0:
         first.round(buffer)
-    saved = first.checkpoint()
-    first.round(buffer)
+    write_checkpoint(tmp_path / "checkpoint", first.checkpoint())
     second = make(seed=9)
-    second.restore(saved)
-    second.round(buffer)
-    assert torch.equal(theta(first), theta(second))
+    second.restore(read_checkpoint(tmp_path / "checkpoint"))
+    assert second.bundle().to_bytes() == first.bundle().to_bytes()
+    for member in range(first.adapted_policies):
+        assert second.bundle(member).to_bytes() == first.bundle(member).to_bytes()
+    for _ in range(2):
+        assert all(torch.equal(tensor, everything(second)[name]) for name, tensor in everything(first).items())
+        first.round(buffer)
+        second.round(buffer)
+
+
+def test_a_checkpoint_of_another_method_is_refused():
+    (ppo, ppo_config), (meta, meta_config) = METHODS["me-ppo"], METHODS["mb-mpo"]
+    saved = meta(PointTask(), meta_config, seed=0).checkpoint()
+    with pytest.raises(ValueError, match=r"checkpoint\.adapted\.bias0: expected nothing, got 'an array'"):
+        ppo(PointTask(), ppo_config, seed=0).restore(saved)
 
 
 def test_a_model_of_nan_leaves_the_last_good_policy(make):
@@ -96,9 +119,18 @@ def test_a_model_of_nan_leaves_the_last_good_policy(make):
 
 
 def test_mb_mpo_adapts_and_learns_its_step_sizes():
-    learner = mb_mpo(PointTask(), METHODS["mb-mpo"][1], seed=0)
+    learner, inner_kl = mb_mpo(PointTask(), METHODS["mb-mpo"][1], seed=0), []
+    terms = learner.method._terms
+    learner.method._terms = lambda *given: inner_kl.append(terms(*given)) or inner_kl[-1]
     learner.round(replay())
-    assert learner.method.inner_kl > 0
+    assert inner_kl[0].inner_kl.item() == 0.0
+    assert inner_kl[1].inner_kl.item() > 0.0, "the penalty sees the meta-policy move"
+    assert learner.adapted_policies == 5
+    meta = theta(learner)
+    adapted = learner.method.trained.adapted
+    for member in range(5):
+        own = learner.method.policy.flatten({name: part[member] for name, part in adapted.items()})
+        assert not torch.equal(own, meta)
     sizes = torch.cat([size.reshape(-1) for size in learner.method.trained.step_sizes.values()]).detach()
     assert sizes.std() > 0
     assert (sizes >= 0).all()

@@ -107,7 +107,7 @@ class ModelLearningNode(Node):
         self._report = self._learner.round(self._replay, should_stop=should_stop, on_phase=on_phase)
         if self._report.problem:
             self.get_logger().error(f"the last good policy stays: {self._report.problem}")
-        if not self._report.stopped:
+        if not self._report.stopped or self._report.accepted:
             self._progress.add(self._report)
         if self._report.accepted:
             self._publish_policy()

@@ -115,7 +115,6 @@ def read_settings(out: Path) -> TrainConfig:
 
 
 def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
-    torch.set_num_threads(config.threads)
     with TrainView(out, config.steps) as view:
         view.begin(training.rows)
         summary = training.run(view)
@@ -125,6 +124,7 @@ def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
 
 def _build(config: TrainConfig) -> tuple[Env, GymTask, Learner]:
     """Environment, task and learner, before anything is written."""
+    torch.set_num_threads(config.threads)  # before the first draw: another number rounds otherwise
     if not config.env:
         raise refuse("env", "the id of a Gymnasium environment", config.env)
     env = open_environment(config.env, episode_steps=config.episode_steps)
