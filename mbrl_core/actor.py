@@ -1,6 +1,7 @@
 """Who acts: a learned policy on ONNX Runtime, a random explorer or nobody. No torch: this runs on the robot.
 
-All have `version` and `act(obs, rng)`; an action lies in [-1, 1].
+All have `version`, `act(obs, rng)`, whose actions lie in [-1, 1], and `draw(obs, rng)`, which gives them before that
+limit: what a policy gradient needs, since a clipped action has no density.
 """
 
 import hashlib
@@ -40,14 +41,18 @@ class Actor:
         self.version = bundle.version
 
     def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
-        """Return the policy's mean, or with a generator a sample, clipped to [-1, 1].
+        """Return what `draw` does, clipped: (A,), in [-1, 1]. Raises ValueError as it does."""
+        return np.clip(self.draw(obs, rng), -1.0, 1.0)
+
+    def draw(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """Return the policy's mean, or with a generator a sample.
 
         Args:
           obs: (O,), raw units.
           rng: draws the exploration noise.
 
         Returns:
-          (A,), in [-1, 1].
+          (A,), before any limit.
 
         Raises:
           ValueError: the observation has a wrong shape, or something is not finite.
@@ -60,7 +65,7 @@ class Actor:
             action = action + np.exp(np.asarray(log_std, dtype=np.float64)) * rng.standard_normal(len(action))
         if not np.isfinite(action).all():
             raise refuse("action", "finite numbers", action)
-        return np.clip(action, -1.0, 1.0)
+        return action
 
 
 class RandomActor:
@@ -92,6 +97,8 @@ class RandomActor:
         self._left -= 1
         return np.array(self._action)
 
+    draw = act  # within the limits as it is
+
 
 class ZeroActor:
     """Does nothing: a baseline."""
@@ -105,6 +112,8 @@ class ZeroActor:
     def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
         """Return (A,) zeros."""
         return np.zeros(self._action_dim)
+
+    draw = act  # likewise
 
 
 def _load(graph: bytes) -> onnxruntime.InferenceSession:

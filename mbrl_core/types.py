@@ -37,8 +37,8 @@ class Episode:
 
     states: Vector  # (T+1, S)
     goal: Vector  # (G,)
-    actions_asked: Vector  # (T, A), in [-1, 1]
-    actions_sent: Vector  # (T, A), same scale
+    actions_asked: Vector  # (T, A), what the policy asked; on Gymnasium as drawn, which may lie outside [-1, 1]
+    actions_sent: Vector  # (T, A), same scale, in [-1, 1]
     rewards: Vector  # (T,)
     stamps_s: Vector  # (T+1,), robot's monotonic clock
     flags: NDArray[np.uint8]  # (T,), StepFlag

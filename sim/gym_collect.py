@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_core.actor import RandomActor, ZeroActor
-from mbrl_core.types import Episode, Vector
+from mbrl_core.episode_recorder import CLAMPED_BY
+from mbrl_core.types import Episode, StepFlag, Vector
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_task import GymTask
 
@@ -18,8 +19,8 @@ class Acts(Protocol):
 
     version: int
 
-    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
-        """(O,) to (A,)."""
+    def draw(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """(O,) to (A,), before any limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def run_episode(
     rng: np.random.Generator | None = None,
     budget: int | None = None,
 ) -> Episode:
-    """Run one episode to its end, or until the budget is used up.
+    """Run one episode to its end, or until the budget is used up; actions are sent within [-1, 1].
 
     Args:
       env: the environment.
@@ -58,22 +59,24 @@ def run_episode(
     """
     obs, _ = env.reset(seed=seed)
     goal, states, ends, truncated = task.goal(obs), [task.first_state(obs)], False, False
-    rows: list[tuple[Vector, float]] = []
+    rows: list[tuple[Vector, Vector, float]] = []
     while not (ends or truncated or len(rows) == budget):
-        action = np.clip(actor.act(obs, rng), -1.0, 1.0)
+        asked = actor.draw(obs, rng)
+        action = np.clip(asked, -1.0, 1.0)
         next_obs, reward, ends, truncated, _ = env.step(_to_env(env, task, action))
         states.append(task.state_after(obs, action, next_obs, float(reward), ends))
-        rows.append((action, float(reward)))
+        rows.append((asked, action, float(reward)))
         obs = next_obs
-    actions, rewards = (np.array(column) for column in zip(*rows, strict=True))
+    asked_actions, actions, rewards = (np.array(column) for column in zip(*rows, strict=True))
+    clamped = np.abs(actions - asked_actions).max(1) > CLAMPED_BY
     return Episode(
         states=np.array(states),
         goal=goal,
-        actions_asked=actions,
+        actions_asked=asked_actions,
         actions_sent=actions,
         rewards=rewards,
         stamps_s=np.arange(len(states)) * task.step_s,
-        flags=np.zeros(len(rows), dtype=np.uint8),
+        flags=np.where(clamped, StepFlag.CLAMPED, 0).astype(np.uint8),
         policy_versions=np.full(len(rows), actor.version, dtype=np.uint32),
         episode=index,
         arm="",

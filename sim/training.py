@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mbrl_core.actor import Actor, RandomActor
-from mbrl_core.algorithms.report import RoundReport
+from mbrl_core.algorithms.report import Adaptation, RoundReport
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mbrl_core.config import refuse, setting
@@ -44,6 +45,9 @@ class Schedule:
         10, doc="episodes that each round's policy is tried on; nothing learns from it", low=0
     )
     eval_episodes: int = setting(100, doc="episodes that the final policy is evaluated on", low=1)
+    adaptation_episodes: int = setting(
+        5, doc="real episodes, beyond the steps, that a final policy with an inner step adapts to; 0 = none", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,9 @@ class Learner(Protocol):
 
     def bundle(self, member: int | None = None) -> Bundle:
         """The last good policy, or one of those."""
+
+    def adapt(self, episodes: Sequence[Episode]) -> Adaptation:
+        """Take its inner step on real episodes of the last good policy, and stay as it is."""
 
     def checkpoint(self) -> Checkpoint:
         """All that the next round depends on."""
@@ -204,7 +211,7 @@ class Training:
 
     def _write_progress(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._rows[0]))
+        writer = csv.DictWriter(text, list(self._rows[-1]))  # the last: earlier versions wrote fewer columns
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self._out / PROGRESS, text.getvalue().encode())
@@ -226,10 +233,32 @@ class Training:
         if self._learner.version:
             returns = evaluate(self._env, self._task, Actor(self._learner.bundle()), episodes=count)
             summary |= {f"eval_return_{name}": getattr(returns, name) for name in names}
+        summary |= self._adapt()
         for name, returns in baselines(self._env, self._task, episodes=count).items():
             summary[f"{name}_return"] = returns.mean
         write_atomically(self._out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False).encode())
         return summary
+
+    def _adapt(self) -> Row:
+        """What one inner step on real episodes makes of the final policy; nothing where the method does not adapt."""
+        count = self._schedule.adaptation_episodes
+        measures = (*(f"adapted_return_{name}" for name in ("mean", "std", "min")), "inner_kl", "inner_gradient_norm")
+        if not (count and self._learner.version and self._learner.adapted_policies):
+            return {"adaptation_steps": 0} | dict.fromkeys(measures)
+        actor = Actor(self._learner.bundle())
+        episodes = [self._adaptation_episode(actor, index) for index in range(count)]
+        adapted = self._learner.adapt(episodes)
+        after = evaluate(self._env, self._task, Actor(adapted.bundle), episodes=self._schedule.eval_episodes)
+        values = (after.mean, after.std, after.min, adapted.kl, adapted.gradient_norm)
+        steps = sum(episode.steps for episode in episodes)
+        return {"adaptation_steps": steps} | dict(zip(measures, values, strict=True))
+
+    def _adaptation_episode(self, actor: Actor, index: int) -> Episode:
+        """A noisy episode whose start and noise neither training nor evaluation sees."""
+        entropy = (self._budget.seed, index)
+        (start_seed,) = np.random.SeedSequence((*entropy, 2)).generate_state(1)
+        rng = np.random.default_rng((*entropy, 3))
+        return run_episode(self._env, self._task, actor, seed=int(start_seed), index=index, rng=rng)
 
     def _wall_s(self) -> float:
         return self._before_s + time.monotonic() - self._began_s

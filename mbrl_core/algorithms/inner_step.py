@@ -104,6 +104,18 @@ def inner_loss(policy: GaussianMlp, parameters: Parameters, batch: StepBatch, fo
     return -weighted_mean(_SURROGATES[form](log_prob, batch), batch.weights)
 
 
+def standardised(batch: StepBatch) -> StepBatch:
+    """Give advantages mean 0 and spread 1 over each task's steps that count, so that a step size means one thing.
+
+    The batch is of one task, (H, B), or of several, (N, H, B).
+    """
+    weights = batch.weights
+    count = weights.sum((-2, -1), keepdim=True).clamp(min=1.0)
+    centred = batch.advantages - (batch.advantages * weights).sum((-2, -1), keepdim=True) / count
+    spread = ((centred * centred * weights).sum((-2, -1), keepdim=True) / count).sqrt().clamp(min=1e-6)
+    return batch._replace(advantages=centred / spread * weights)
+
+
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean over the steps that count: (...), (...) to ()."""
     return (values * weights).sum() / weights.sum()

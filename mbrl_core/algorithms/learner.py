@@ -4,8 +4,9 @@ A method is one file of its own; it says how one policy iteration is made. Warm 
 apart, so ensemble, policy and value go on from where they were.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
+from mbrl_core.algorithms.adaptation import Adapts
 from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_learner, save_learner
-from mbrl_core.algorithms.report import RoundReport
+from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
 from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
@@ -27,6 +29,7 @@ from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
 from mbrl_core.replay import Replay
 from mbrl_core.tasks.task import Task
+from mbrl_core.types import Episode
 
 SMALLEST_SPREAD = 0.01  # of an observation, raw units
 
@@ -83,6 +86,7 @@ class _Tally:
     ratio: float = 0.0
     imagined_return: float = 0.0
     imagined_success: float = 0.0
+    inner: InnerReport | None = None
     problem: str = ""
 
 
@@ -152,6 +156,22 @@ class Learner:
             raise refuse("member", f"below {self.adapted_policies}, the number of adapted policies", member)
         return self._bundles.make(self._good, member)
 
+    def adapt(self, episodes: Sequence[Episode]) -> Adaptation:
+        """Adapt the last good policy by one inner step to real episodes that it acted in; the learner stays as it is.
+
+        Raises:
+          ValueError: there is no good policy yet, the method has no inner step, or no step of the episodes counts.
+        """
+        if self.version == 0:
+            raise refuse("policy_version", "at least 1: a round that was accepted", 0)
+        if not isinstance(self.method, Adapts):
+            raise refuse("method", "one with an inner step", type(self.method).__name__)
+        step = self.method.adapt(self._task, self._obs_norm, episodes)
+        adapted = dataclasses.replace(self._good, trained=self._good.trained._replace(policy=step.parameters))
+        return Adaptation(
+            bundle=self._bundles.make(adapted), kl=float(step.kl), gradient_norm=float(step.gradient_norm)
+        )
+
     def checkpoint(self) -> Checkpoint:
         """All that the next round depends on."""
         counts = {"accepted": self._accepted_updates, "rejected": self._rejected_updates}
@@ -214,6 +234,7 @@ class Learner:
                 break
             with _timed(tally, "improving", on_phase):
                 tally.imagined_steps += self.method.iterate(world)
+            tally.inner = self.method.inner if isinstance(self.method, Adapts) else None
             if iteration % every == 0 or iteration == self._iterations:
                 with _timed(tally, "validating", on_phase):
                     fresh = self._score(starts, goals)
@@ -273,6 +294,7 @@ class Learner:
         return torch.as_tensor(self._task.sample_goal(self._rng, count), dtype=torch.float32, device=self._device)
 
     def _report(self, data: Dataset, tally: _Tally, *, accepted: bool, stopped: bool) -> RoundReport:
+        inner = tally.inner
         return RoundReport(
             policy_version=self.version,
             accepted=accepted,
@@ -289,6 +311,9 @@ class Learner:
             imagined_return=tally.imagined_return,
             imagined_success=tally.imagined_success,
             validation_ratio=tally.ratio,
+            inner_return_before=inner.return_before if inner else None,
+            inner_return_after=inner.return_after if inner else None,
+            inner_kl=inner.kl if inner else None,
             updates_accepted=self._accepted_updates,
             updates_rejected=self._rejected_updates,
             problem=tally.problem,

@@ -9,12 +9,21 @@ rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at 
 data come from the policies that the last iteration adapted, one outer step behind the meta-policy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.inner_step import InnerStepConfig, StepBatch, uniform_step_sizes
+from mbrl_core.algorithms.adaptation import real_batch
+from mbrl_core.algorithms.inner_step import (
+    InnerStep,
+    InnerStepConfig,
+    StepBatch,
+    adapt,
+    standardised,
+    uniform_step_sizes,
+)
 from mbrl_core.algorithms.learner import Learner, World
 from mbrl_core.algorithms.meta_objective import (
     MetaBatch,
@@ -29,6 +38,7 @@ from mbrl_core.algorithms.meta_objective import (
     parted,
     steps_by_task,
 )
+from mbrl_core.algorithms.report import InnerReport
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
@@ -36,9 +46,11 @@ from mbrl_core.config import check, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import Rollouts, roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
+from mbrl_core.types import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,7 @@ class MbMpo:
         policy = self.policy.initial(generator)
         step_sizes = uniform_step_sizes(policy, config.inner.step_size)
         adapted = for_tasks(policy, self._tasks)
+        self.inner = InnerReport(return_before=0.0, return_after=0.0, kl=0.0)  # of the last iteration
         self.replace(Trained(policy, self._value.parameters, step_sizes, adapted))
 
     @property
@@ -106,10 +119,26 @@ class MbMpo:
         step = adapt_tasks(self.policy, acting, step_sizes, inner, self._config.inner.form)
         self._adapted = step.parameters
         after = self._imagine(world, step.parameters)
+        self.inner = InnerReport(
+            return_before=_mean_return(before), return_after=_mean_return(after), kl=float(step.kl.mean())
+        )
         self._improve(MetaBatch((inner,), self._steps(after), (acting, step.parameters)))
         for rollouts in (before, after):
             self._fit_value(rollouts)
         return before.steps + after.steps
+
+    def adapt(self, task: Task, obs_norm: Normaliser, episodes: Sequence[Episode]) -> InnerStep:
+        """Take the inner step of training on real episodes that the meta-policy acted in; nothing is changed.
+
+        Raises:
+          ValueError: no step of the episodes counts.
+        """
+        config, now = self._config, self.trained.copied()
+        discount, trace = config.value.discount, config.value.trace
+        batch = real_batch(
+            task, self.policy, now.policy, self._value.values, obs_norm, episodes, discount=discount, trace=trace
+        )
+        return adapt(self.policy, now.policy, now.step_sizes, batch, config.inner.form)
 
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
         shape = self._config.imagination
@@ -120,13 +149,9 @@ class MbMpo:
             )
 
     def _steps(self, rollouts: Rollouts) -> StepBatch:
-        """Steps by task; advantages in units of their spread within each task, so that a step size means one thing."""
+        """Steps by task; advantages in units of their spread within each task."""
         advantages, _ = self._value.advantages(rollouts)
-        steps = steps_by_task(rollouts, advantages, self._tasks)
-        count = steps.weights.sum((1, 2), keepdim=True).clamp(min=1.0)
-        centred = steps.advantages - (steps.advantages * steps.weights).sum((1, 2), keepdim=True) / count
-        spread = ((centred * centred * steps.weights).sum((1, 2), keepdim=True) / count).sqrt().clamp(min=1e-6)
-        return steps._replace(advantages=centred / spread * steps.weights)
+        return standardised(steps_by_task(rollouts, advantages, self._tasks))
 
     def _improve(self, batch: MetaBatch) -> None:
         """Move meta-policy and step sizes; a step size never falls below 0."""
@@ -171,6 +196,10 @@ class MbMpo:
     def _fit_value(self, rollouts: Rollouts) -> None:
         _, returns = self._value.advantages(rollouts)
         self._value.fit(rollouts.obs[:-1][rollouts.alive], returns[rollouts.alive])
+
+
+def _mean_return(rollouts: Rollouts) -> float:
+    return float(rollouts.rewards.sum(0).mean())
 
 
 def mb_mpo(task: Task, config: MbMpoConfig | None = None, *, seed: int = 0, device: str = "cpu") -> Learner:

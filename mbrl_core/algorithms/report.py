@@ -1,6 +1,26 @@
-"""What one round of learning did, for people and for messages; no torch."""
+"""What learning and adapting did, for people and for messages; no torch."""
 
 from dataclasses import dataclass
+
+from mbrl_core.bundle import Bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerReport:
+    """The inner steps of one iteration, in imagination; means over members, returns of rollouts H steps long."""
+
+    return_before: float
+    return_after: float
+    kl: float  # nats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """An inner step on real episodes."""
+
+    bundle: Bundle  # the adapted policy
+    kl: float  # mean KL(before | after) over the episodes' steps, nats
+    gradient_norm: float  # of the inner loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +44,9 @@ class RoundReport:
     validation_ratio: float = 0.0  # share of members under which the last update improved
     updates_accepted: int = 0  # since the learner started
     updates_rejected: int = 0
+    inner_return_before: float | None = None  # mean of the last iteration's rollouts; None where nothing adapts
+    inner_return_after: float | None = None  # likewise, by the policies adapted in each member
+    inner_kl: float | None = None  # how far those are from the meta-policy, mean over members and steps, nats
     problem: str = ""  # what went wrong, if anything; the last good policy was kept
 
     @property

@@ -66,6 +66,16 @@ def test_sampling_spreads_around_the_mean_as_the_policy_says():
     assert np.abs(samples).max() <= 1.0
 
 
+def test_an_action_as_drawn_knows_no_limit_and_is_sent_clipped():
+    policy = accepted()
+    policy.trained.policy["log_std"] = torch.log(torch.tensor([2.0, 2.0]))
+    actor, obs = Actor(MAKER.make(policy)), np.full(4, 0.3)
+    drawn = np.array([actor.draw(obs, np.random.default_rng(seed)) for seed in range(20)])
+    sent = np.array([actor.act(obs, np.random.default_rng(seed)) for seed in range(20)])
+    assert np.abs(drawn).max() > 1.0
+    assert np.array_equal(sent, np.clip(drawn, -1, 1))
+
+
 def test_an_update_changes_the_policy_and_keeps_the_session():
     actor = Actor(MAKER.make(accepted()))
     session, other = actor._session, accepted(seed=1, version=2)

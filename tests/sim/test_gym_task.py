@@ -5,6 +5,7 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from mbrl_core.actor import RandomActor, ZeroActor
+from mbrl_core.types import StepFlag
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_collect import EVALUATION_SEED, baselines, evaluate, run_episode
 from mbrl_sim.gym_task import GymTask
@@ -43,6 +44,24 @@ def collected(name, seed=0, **facts):
     task = GymTask(env, Known(**facts)) if facts else GymTask(env)
     actor = RandomActor(task.action_dim, hold_steps=2, take_back=False)
     return task, run_episode(env, task, actor, seed=seed, rng=np.random.default_rng(seed))
+
+
+class Bold:
+    """Asks for more than there is."""
+
+    version = 1
+
+    def draw(self, obs, rng=None):
+        return np.array([3.0])
+
+
+def test_an_episode_holds_what_was_asked_and_what_was_sent():
+    env = open_environment("Slope-v0")
+    episode = run_episode(env, GymTask(env), Bold(), seed=0)
+    assert (episode.actions_asked == 3.0).all()
+    assert (episode.actions_sent == 1.0).all()
+    assert (episode.flags == StepFlag.CLAMPED).all()
+    assert np.diff(episode.states[:, 2]) == pytest.approx([3.0] * episode.steps)  # x; action 1 is the upper bound, 3
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,27 +1,31 @@
 """A whole run, small: what it leaves, and that a run which was killed ends like one that was not."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.bundle import Bundle
+from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_task import GymTask
 from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Schedule, Training
 
-SMALL = MePpoConfig(
-    iterations=5,
-    ensemble=EnsembleConfig(hidden=(16,), max_steps=50),
-    imagination=ImaginationConfig(rollouts=10, horizon=10),
-    validation=ValidationConfig(goals=5, horizon=20, ratio=0.4),
-)
+PARTS = {
+    "iterations": 5,
+    "ensemble": EnsembleConfig(hidden=(16,), max_steps=50),
+    "imagination": ImaginationConfig(rollouts=10, horizon=10),
+    "validation": ValidationConfig(goals=5, horizon=20, ratio=0.4),
+}
+METHODS = {"me-ppo": (me_ppo, MePpoConfig(**PARTS)), "mb-mpo": (mb_mpo, MbMpoConfig(**PARTS))}
 SCHEDULE = Schedule(random_steps=60, round_steps=60, holdout_block=10, eval_episodes=2, curve_episodes=1)
 
 
@@ -44,11 +48,12 @@ class Silent:
             raise KilledError
 
 
-def training(out, env="Pendulum-v1", steps=240, seed=0):
+def training(out, env="Pendulum-v1", steps=240, seed=0, algorithm="me-ppo", schedule=SCHEDULE):
     made = open_environment(env, episode_steps=60)
     task = GymTask(made)
-    learner = me_ppo(task, SMALL, seed=seed)
-    return Training(made, task, learner, out, Budget(env=env, algorithm="me-ppo", steps=steps, seed=seed), SCHEDULE)
+    method, config = METHODS[algorithm]
+    budget = Budget(env=env, algorithm=algorithm, steps=steps, seed=seed)
+    return Training(made, task, method(task, config, seed=seed), out, budget, schedule)
 
 
 def without_times(out):
@@ -73,14 +78,17 @@ def test_a_run_leaves_what_it_should(tmp_path):
     assert [int(row["real_steps"]) for row in rows] == [60, 120, 180, 240]
 
 
-@pytest.mark.parametrize(("kill", "at"), [("episode", 60), ("episode", 180), ("round", 60), ("round", 180)])
-def test_a_killed_run_that_is_resumed_ends_like_one_that_was_not(tmp_path, kill, at):
+KILLS = [("episode", 60), ("episode", 180), ("round", 60), ("round", 180)]
+
+
+@pytest.mark.parametrize(("kill", "at", "algorithm"), [*((*kill, "me-ppo") for kill in KILLS), (*KILLS[-1], "mb-mpo")])
+def test_a_killed_run_that_is_resumed_ends_like_one_that_was_not(tmp_path, kill, at, algorithm):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    training(straight).run(Silent())
+    training(straight, algorithm=algorithm).run(Silent())
     with pytest.raises(KilledError):
-        training(broken).run(Silent(kill, at))
+        training(broken, algorithm=algorithm).run(Silent(kill, at))
     (broken / f"{CHECKPOINT}.partial").write_bytes(b"torn")
-    training(broken).run(Silent())
+    training(broken, algorithm=algorithm).run(Silent())
     assert without_times(broken) == without_times(straight)
 
 
@@ -103,6 +111,43 @@ def test_a_reward_and_an_end_that_are_learned_are_imagined(tmp_path):
     summary = training(tmp_path, env="Hopper-v5", steps=120).run(Silent())
     assert np.isfinite(summary["zero_return"])
     assert summary["real_steps"] == 120
+
+
+ADAPTED = ("adapted_return_mean", "adapted_return_std", "adapted_return_min", "inner_kl", "inner_gradient_norm")
+
+
+def test_a_method_with_an_inner_step_adapts_to_real_episodes_after_training(tmp_path):
+    schedule = dataclasses.replace(SCHEDULE, adaptation_episodes=3)
+    summary = training(tmp_path, algorithm="mb-mpo", schedule=schedule).run(Silent())
+    assert summary["real_steps"] == 240
+    assert summary["adaptation_steps"] == 3 * 60, "beside the budget, and counted"
+    assert all(np.isfinite(summary[name]) for name in ADAPTED)
+    assert summary["inner_kl"] > 0
+    assert summary["adapted_return_mean"] != summary["eval_return_mean"]
+    _, rows, _ = without_times(tmp_path)
+    assert all(float(row["inner_kl"]) > 0 for row in rows)
+    assert len(list((tmp_path / "episodes").iterdir())) == 4, "nothing learns from the adaptation's episodes"
+
+
+@pytest.mark.parametrize(("algorithm", "episodes"), [("me-ppo", 5), ("mb-mpo", 0)])
+def test_without_an_inner_step_or_episodes_nothing_adapts(tmp_path, algorithm, episodes):
+    schedule = dataclasses.replace(SCHEDULE, adaptation_episodes=episodes)
+    summary = training(tmp_path, steps=60, algorithm=algorithm, schedule=schedule).run(Silent())
+    assert summary["adaptation_steps"] == 0
+    assert all(summary[name] is None for name in ADAPTED)
+
+
+def test_rounds_of_an_earlier_version_with_fewer_columns_are_kept(tmp_path):
+    with pytest.raises(KilledError):
+        training(tmp_path).run(Silent("round", 180))
+    saved = read_checkpoint(tmp_path / CHECKPOINT)
+    for row in saved.facts["run"]["rows"]:
+        del row["inner_kl"]
+    write_checkpoint(tmp_path / CHECKPOINT, saved)
+    training(tmp_path).run(Silent())
+    _, rows, _ = without_times(tmp_path)
+    assert [row["real_steps"] for row in rows] == ["60", "120", "180", "240"]
+    assert [row["inner_kl"] for row in rows] == [""] * 4
 
 
 def test_a_budget_below_one_episode_is_refused(tmp_path):

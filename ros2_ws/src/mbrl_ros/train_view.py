@@ -89,6 +89,9 @@ def summary_table(summary: Row) -> Table:
     for heading in ("policy", "mean", "std", "min"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     table.add_row("learned", *(_cell(summary[f"eval_return_{name}"]) for name in ("mean", "std", "min")))
+    if summary.get("adapted_return_mean") is not None:
+        label = f"adapted in {summary['adaptation_steps']} more steps, KL {summary['inner_kl']:.2g}"
+        table.add_row(label, *(_cell(summary[f"adapted_return_{name}"]) for name in ("mean", "std", "min")))
     for name in ("zero", "random"):
         table.add_row(name, _cell(summary[f"{name}_return"]))
     return table
