@@ -26,6 +26,7 @@ from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
 from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.models.perturbed_ensemble import make_ensemble
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
 from mbrl_core.replay import Replay
 from mbrl_core.tasks.task import Task
@@ -127,7 +128,7 @@ class Learner:
         self._task, self.method, self._device = task, method, str(generator.device)
         self._validation, self._iterations = validation, iterations
         self._rng, self._generator = np.random.default_rng((seed, 1)), generator
-        self.ensemble = Ensemble(task.input_dim, task.learned_dim, ensemble, seed=seed, device=self._device)
+        self.ensemble = make_ensemble(task.input_dim, task.learned_dim, ensemble, seed=seed, device=self._device)
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
         self._obs_norm = Normaliser(zeros, ones)
         self._good = self._snapshot(0, self._obs_norm)

@@ -21,6 +21,7 @@ from torch.nn.functional import silu, softplus
 
 from mbrl_core.config import refuse, setting
 from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.models.perturbation import PerturbationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class EnsembleConfig:
     patience: int = setting(6, doc="looks without an improvement in any member before a fit stops", low=1)
     min_log_var: float = setting(-6.0, doc="soft lower bound of the log-variance, normalised targets", unit="nats")
     max_log_var: float = setting(0.5, doc="soft upper bound of the log-variance, normalised targets", unit="nats")
+    perturbation: PerturbationConfig = setting(PerturbationConfig(), doc="errors on purpose, for studies")
 
 
 @dataclass(frozen=True)
