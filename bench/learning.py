@@ -9,16 +9,28 @@ same command may be given again after anything. Episodes, seeds and evaluation a
 
 import argparse
 import csv
-import json
 import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbrl_core.config import from_mapping
-from mbrl_ros.train_command import ResumeConfig, TrainConfig, resume, train
-from mbrl_sim.training import PROGRESS, SUMMARY
+from training_runs import (
+    Spec,
+    Summary,
+    commits,
+    complete_seeds,
+    folder_of,
+    inner_cells,
+    made_with_lines,
+    number,
+    read_summary,
+    return_cells,
+    run_seed,
+    table,
+)
+
+from mbrl_sim.training import PROGRESS
 
 PENDULUM = "SAC -929 at 2,000, -144 at 3,000; PETS solves it at 800"
 PENDULUM_LATE = "tuned SAC -157, TQC -151 at 20,000; PPO -172 at 100,000"
@@ -41,9 +53,10 @@ class Row:
     flags: tuple[tuple[str, Any], ...] = ()  # dotted name in TrainConfig, value
 
     @property
-    def name(self) -> str:
-        """Name of the row's folder."""
-        return f"{self.env}-{self.algorithm}-{self.steps}"
+    def spec(self) -> Spec:
+        """What is trained."""
+        name = f"{self.env}-{self.algorithm}-{self.steps}"
+        return Spec(name=name, env=self.env, algorithm=self.algorithm, steps=self.steps, flags=self.flags)
 
 
 ROWS = (
@@ -72,62 +85,27 @@ HEADINGS = (
     "Mean",
     "Std of seeds",
     "Worst seed",
+    "Before / after the inner step",
+    "Inner KL",
     "Zero",
     "Random",
     "Minutes a seed",
     "Goal",
     "Others",
     "Overrides",
+    "Commit",
 )
 
 
-def run_seed(row: Row, seed: int, out: Path) -> dict[str, Any]:
-    """Train one seed, or go on, or read what it came to."""
-    folder = out / row.name / f"seed-{seed}"
-    if not (folder / SUMMARY).is_file():
-        print(f"{row.name}, seed {seed}", flush=True)
-        if (folder / "config.json").is_file():
-            resume(ResumeConfig(folder=str(folder)))
-        else:
-            train(settings(row, seed, folder))
-    summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
-    return summary
-
-
-def settings(row: Row, seed: int, folder: Path) -> TrainConfig:
-    """The row as `mbrl train` takes it."""
-    mapping: dict[str, Any] = {
-        "env": row.env,
-        "algorithm": row.algorithm,
-        "steps": row.steps,
-        "seed": seed,
-        "out": str(folder),
-    }
-    for name, value in row.flags:
-        *groups, last = name.split(".")
-        place = mapping
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[last] = value
-    return from_mapping(TrainConfig, mapping, row.name)
-
-
-def table_line(row: Row, summaries: list[dict[str, Any]]) -> str:
-    """One line of Markdown from the seeds that are complete."""
-    returns = [summary["eval_return_mean"] for summary in summaries if summary["eval_return_mean"] is not None]
-    spread = statistics.pstdev(returns) if returns else None
-    mean, worst = (statistics.mean(returns), min(returns)) if returns else (None, None)
+def table_line(row: Row, summaries: list[Summary], commit: str) -> list[str]:
+    """One line of the table from the seeds that are complete."""
+    count = sum(summary["eval_return_mean"] is not None for summary in summaries)
     zero, chance = (statistics.mean(summary[f"{name}_return"] for summary in summaries) for name in ("zero", "random"))
     minutes = statistics.mean(summary["wall_s"] for summary in summaries) / 60
     overrides = ", ".join(f"{name} {value}" for name, value in row.flags) or "none"
-    cells = [row.env, row.algorithm, f"{row.steps:,}", f"{len(returns)} of {row.seeds}"]
-    cells += [number(value) for value in (mean, spread, worst, zero, chance, minutes)]
-    return "| " + " | ".join([*cells, row.goal, row.published, overrides]) + " |"
-
-
-def number(value: float | None) -> str:
-    """A figure with as many places as its size needs; a policy that does not exist has none."""
-    return "none" if value is None else f"{value:.1f}" if abs(value) >= 20 else f"{value:.2f}"
+    cells = [row.env, row.algorithm, f"{row.steps:,}", f"{count} of {row.seeds}"]
+    cells += [*return_cells(summaries), *inner_cells(summaries), *map(number, (zero, chance, minutes))]
+    return [*cells, row.goal, row.published, overrides, commit]
 
 
 def write_curves(path: Path, runs: list[tuple[Row, int, Path]]) -> None:
@@ -143,15 +121,18 @@ def write_curves(path: Path, runs: list[tuple[Row, int, Path]]) -> None:
 
 def write_table(out: Path, rows: list[Row], seeds: int | None) -> None:
     """Write table.md and curves.csv from the runs that are complete."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines: list[list[str]] = []
     runs: list[tuple[Row, int, Path]] = []
     for row in rows:
-        folders = [(seed, out / row.name / f"seed-{seed}") for seed in range(seeds or row.seeds)]
-        complete = [(seed, folder) for seed, folder in folders if (folder / SUMMARY).is_file()]
+        complete = [
+            (row, seed, folder_of(row.spec, seed, out)) for seed in complete_seeds(row.spec, seeds or row.seeds, out)
+        ]
         if complete:
-            lines.append(table_line(row, [json.loads((folder / SUMMARY).read_text()) for _, folder in complete]))
-            runs += [(row, seed, folder) for seed, folder in complete]
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+            folders = [folder for _, _, folder in complete]
+            lines.append(table_line(row, [read_summary(folder) for folder in folders], commits(folders)))
+            runs += complete
+    made_with = made_with_lines([folder for _, _, folder in runs])
+    (out / "table.md").write_text(f"{table(HEADINGS, lines)}\n{made_with}")
     write_curves(out / "curves.csv", runs)
 
 
@@ -168,13 +149,13 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run what is missing, seed by seed, and write the table after each."""
     args = parse()
-    rows = [row for row in ROWS if not args.only or any(word in row.name for word in args.only)]
+    rows = [row for row in ROWS if not args.only or any(word in row.spec.name for word in args.only)]
     if not rows:
-        sys.exit(f"--only: expected a part of one of {[row.name for row in ROWS]}, got {args.only}")
+        sys.exit(f"--only: expected a part of one of {[row.spec.name for row in ROWS]}, got {args.only}")
     args.out.mkdir(parents=True, exist_ok=True)
     for row in [] if args.table else rows:
         for seed in range(args.seeds or row.seeds):
-            run_seed(row, seed, args.out)
+            run_seed(row.spec, seed, args.out)
             write_table(args.out, rows, args.seeds)
     write_table(args.out, rows, args.seeds)
     print((args.out / "table.md").read_text())

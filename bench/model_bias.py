@@ -1,0 +1,114 @@
+"""The plot of model bias: what a policy promises in imagination and what it gets, over real steps.
+
+One member (vanilla) beside five (me-ppo), from the curves.csv that bench/learning.py writes: wherever both were trained
+with the same budget, the mean over seeds and their range. Both returns are of the same policy, the last good one, from
+real starts without noise. They compare only where validation imagines whole episodes: a task with longer episodes is
+left out, and said so.
+
+    python bench/model_bias.py runs/learning/curves.csv --out runs/learning/model-bias.png
+"""
+
+import argparse
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.types import Vector
+
+METHODS = {"vanilla": "one member", "me-ppo": "five members"}
+RETURNS = {"imagined_return": ("imagined", "--"), "curve_return_mean": ("real", "-")}
+Line = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A return over real steps: mean and range of the seeds."""
+
+    steps: Vector  # (T,)
+    mean: Vector  # (T,)
+    low: Vector  # (T,)
+    high: Vector  # (T,)
+
+
+def comparable(lines: list[Line]) -> list[tuple[str, int]]:
+    """Tasks and budgets at which both methods were trained, in the file's order."""
+    found = dict.fromkeys((line["env"], int(line["budget"])) for line in lines)
+    return [case for case in found if all(of_method(lines, case, method) for method in METHODS)]
+
+
+def of_method(lines: list[Line], case: tuple[str, int], method: str) -> list[Line]:
+    """The rounds of a method at a task and budget after which there was a policy."""
+    wanted = (case[0], str(case[1]), method)
+    return [
+        line
+        for line in lines
+        if (line["env"], line["budget"], line["algorithm"]) == wanted and line["curve_return_mean"]
+    ]
+
+
+def band(lines: list[Line], column: str) -> Band:
+    """Mean and range over seeds at the steps that all seeds cover, straight lines between rounds."""
+    seeds: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        seeds.setdefault(line["seed"], []).append((float(line["real_steps"]), float(line[column])))
+    curves = [np.array(points).T for points in seeds.values()]
+    first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    grid = np.unique(np.concatenate([steps for steps, _ in curves]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    values = np.array([np.interp(grid, steps, returns) for steps, returns in curves])
+    return Band(grid, values.mean(0), values.min(0), values.max(0))
+
+
+def too_long(env: str) -> str:
+    """Why imagined and real return of a task do not compare; empty where they do."""
+    episode, horizon = gymnasium.spec(env).max_episode_steps or 0, ValidationConfig().horizon
+    return f"episodes have {episode} steps, of which {horizon} are imagined" if episode > horizon else ""
+
+
+def draw(axes: Axes, lines: list[Line], case: tuple[str, int]) -> None:
+    """One task: two returns of two methods."""
+    for colour, (method, label) in enumerate(METHODS.items()):
+        rounds = of_method(lines, case, method)
+        for column, (kind, style) in RETURNS.items():
+            shown = band(rounds, column)
+            axes.plot(shown.steps, shown.mean, style, color=f"C{colour}", label=f"{label}, {kind}")
+            axes.fill_between(shown.steps, shown.low, shown.high, color=f"C{colour}", alpha=0.12, linewidth=0)
+    seeds = {method: len({line["seed"] for line in of_method(lines, case, method)}) for method in METHODS}
+    count = ", ".join(f"{method} {number} seeds" for method, number in seeds.items())
+    axes.set(xlabel="real steps", ylabel="return of an episode", title=f"{case[0]}: {count}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def main() -> None:
+    """Read the curves and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("curves", type=Path, help="curves.csv of bench/learning.py")
+    parser.add_argument("--out", type=Path, default=Path("model-bias.png"))
+    args = parser.parse_args()
+    with args.curves.open() as file:
+        lines = list(csv.DictReader(file))
+    cases = comparable(lines)
+    for case in cases:
+        if too_long(case[0]):
+            print(f"left out: {case[0]}: {too_long(case[0])}")
+    cases = [case for case in cases if not too_long(case[0])]
+    if not cases:
+        sys.exit(f"{args.curves}: expected a task with {' and '.join(METHODS)} at the same budget, got none")
+    figure = Figure(figsize=(6 * len(cases), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
+        draw(axes, lines, case)
+    figure.savefig(args.out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""One folder per training run, for the programs that make tables: begun, gone on with or read, and how it is shown."""
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbrl_core.config import from_mapping
+from mbrl_ros.train_command import CONFIG, ResumeConfig, TrainConfig, resume, train
+from mbrl_sim.training import SUMMARY
+
+Summary = dict[str, Any]
+COMMIT_DIGITS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is trained; the name is that of its folder."""
+
+    name: str
+    env: str
+    algorithm: str
+    steps: int
+    flags: tuple[tuple[str, Any], ...] = ()  # dotted name in TrainConfig, value
+
+
+def run_seed(spec: Spec, seed: int, out: Path) -> Summary:
+    """Train one seed, or go on, or read what it came to."""
+    folder = folder_of(spec, seed, out)
+    if not (folder / SUMMARY).is_file():
+        print(f"{spec.name}, seed {seed}", flush=True)
+        if (folder / CONFIG).is_file():
+            resume(ResumeConfig(folder=str(folder)))
+        else:
+            train(settings(spec, seed, folder))
+    return read_summary(folder)
+
+
+def folder_of(spec: Spec, seed: int, out: Path) -> Path:
+    """Where a seed's run lies."""
+    return out / spec.name / f"seed-{seed}"
+
+
+def complete_seeds(spec: Spec, seeds: int, out: Path) -> list[int]:
+    """The seeds whose runs have ended."""
+    return [seed for seed in range(seeds) if (folder_of(spec, seed, out) / SUMMARY).is_file()]
+
+
+def read_summary(folder: Path) -> Summary:
+    """What a run came to."""
+    summary: Summary = json.loads((folder / SUMMARY).read_text())
+    return summary
+
+
+def settings(spec: Spec, seed: int, folder: Path) -> TrainConfig:
+    """The run as `mbrl train` takes it."""
+    mapping: dict[str, Any] = {
+        "env": spec.env,
+        "algorithm": spec.algorithm,
+        "steps": spec.steps,
+        "seed": seed,
+        "out": str(folder),
+    }
+    for name, value in spec.flags:
+        *groups, last = name.split(".")
+        place = mapping
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return from_mapping(TrainConfig, mapping, spec.name)
+
+
+def over_seeds(summaries: list[Summary], name: str) -> tuple[float, float, float] | None:
+    """Mean, spread and worst of a figure over the seeds that have it; None where none has."""
+    values = [summary[name] for summary in summaries if summary.get(name) is not None]
+    return (statistics.mean(values), statistics.pstdev(values), min(values)) if values else None
+
+
+def return_cells(summaries: list[Summary]) -> list[str]:
+    """Mean, spread of seeds and worst seed of the return before any adaptation."""
+    found = over_seeds(summaries, "eval_return_mean")
+    return [number(value) for value in found or (None, None, None)]
+
+
+def inner_cells(summaries: list[Summary]) -> list[str]:
+    """Return before / after the inner step on real episodes, and its KL; "none" where nothing adapts."""
+    adapting = [summary for summary in summaries if summary.get("adapted_return_mean") is not None]
+    names = ("eval_return_mean", "adapted_return_mean", "inner_kl")
+    before, after, kl = (over_seeds(adapting, name) for name in names)
+    if not (before and after and kl):
+        return ["none", "none"]
+    return [f"{number(before[0])} / {number(after[0])}", f"{kl[0]:.2g}"]
+
+
+def number(value: float | None) -> str:
+    """A figure with the places that its size needs, thousands apart; what does not exist is none."""
+    if value is None:
+        return "none"
+    places = 0 if abs(value) >= 1000 else 1 if abs(value) >= 20 else 2
+    return f"{value:,.{places}f}"
+
+
+def table(headings: tuple[str, ...], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    rows = [list(headings), ["---"] * len(headings), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def commits(folders: list[Path]) -> str:
+    """The commits that runs were begun on, shortened, `-dirty` kept."""
+    return ", ".join(sorted({_short(_made_with(folder)["commit"]) for folder in folders}))
+
+
+def made_with_lines(folders: list[Path]) -> str:
+    """Machine and versions of runs, a line for each combination."""
+    lines = set()
+    for folder in folders:
+        made = _made_with(folder)
+        machine, versions = made["machine"], made["versions"]
+        libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+        lines.add(f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}; {libraries}.\n")
+    return "".join(sorted(lines))
+
+
+def _made_with(folder: Path) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((folder / CONFIG).read_text())["made_with"]
+    return made
+
+
+def _short(commit: str | None) -> str:
+    if commit is None:
+        return "unknown"
+    digits, dash, rest = commit.partition("-")
+    return digits[:COMMIT_DIGITS] + dash + rest
