@@ -118,8 +118,8 @@ class Learner:
         """
         for part in (ensemble, validation):
             check(part)
-        if rollouts % ensemble.members:
-            raise refuse("imagination.rollouts", f"a multiple of {ensemble.members} members", rollouts)
+        if rollouts % ensemble.asked:
+            raise refuse("imagination.rollouts", f"a multiple of {ensemble.asked} members", rollouts)
         self._task, self.method, self._device = task, method, str(generator.device)
         self._validation, self._iterations = validation, iterations
         self._rng, self._generator = np.random.default_rng((seed, 1)), generator

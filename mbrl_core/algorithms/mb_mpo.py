@@ -1,12 +1,13 @@
 """MB-MPO: model-based meta-policy optimisation (Clavera et al. 2018, arXiv 1809.05214, algorithm 1).
 
-The members of the ensemble are the tasks. An iteration imagines in every member with the meta-policy, adapts it there
-by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step sizes so that
-the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose meta-gradient
-misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's outer objective
-with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched
-rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy, before it adapts. Real
-data come from the policies that the last iteration adapted, one outer step behind the meta-policy.
+The members of the ensemble, or its elites, are the tasks. An iteration imagines in every member with the meta-policy,
+adapts it there by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step
+sizes so that the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose
+meta-gradient misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's
+outer objective with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv
+1707.09835); branched rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy,
+before it adapts. Real data come from the policies that the last iteration adapted, one outer step behind the
+meta-policy.
 """
 
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class MbMpo:
         parts = (config.imagination, config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
         for part in (config, *parts):
             check(part)
-        self._config, self._tasks = config, config.ensemble.members
+        self._config, self._tasks = config, config.ensemble.asked
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
         policy = self.policy.initial(generator)

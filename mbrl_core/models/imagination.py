@@ -1,7 +1,8 @@
 """Imagined rollouts: branched from real states, each in one member; what is known is computed, not learned.
 
 Branching as in Janner et al. 2019 (arXiv 1906.08253); one member per rollout (TS-infinity of arXiv 1805.12114), so
-that every rollout obeys one consistent world. Members are used evenly, by construction: row b is member b // (B / E)'s.
+that every rollout obeys one consistent world. Members are used evenly, by construction: row b is that of member
+b // (B / K) of the K asked.
 """
 
 from dataclasses import dataclass
@@ -46,13 +47,13 @@ def imagine(
       policy: its shape.
       parameters: its parameters.
       obs_norm: normalises observations.
-      starts: (B, S), B a multiple of E.
+      starts: (B, S), B a multiple of K.
       goals: (B, G).
       horizon: H.
       generator: draws actions and next states; without one, both are the mean.
 
     Raises:
-      ValueError: B is not a multiple of E.
+      ValueError: B is not a multiple of K.
       FloatingPointError: a reward or a state is not finite.
     """
     act = partial(policy.distribution, parameters)

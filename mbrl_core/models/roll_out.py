@@ -50,23 +50,23 @@ def roll_out(
     horizon: int,
     generator: torch.Generator | None,
 ) -> Rollouts:
-    """Act in the ensemble; row b lives in member b // (B / E), and stays where it is once it has terminated.
+    """Act in the ensemble; row b lives in member b // (B / K) of the K asked, and stays where it is once it has ended.
 
     Args:
       task: what is known.
       ensemble: what is learned.
       act: the policy, given normalised observations.
       obs_norm: normalises observations.
-      starts: (B, S), B a multiple of E.
+      starts: (B, S), B a multiple of K.
       goals: (B, G).
       horizon: H.
       generator: draws actions and next states; without one, both are the mean.
 
     Raises:
-      ValueError: B is not a multiple of E.
+      ValueError: B is not a multiple of K.
       FloatingPointError: a reward or a state is not finite.
     """
-    members = ensemble.config.members
+    members = ensemble.asked
     if len(starts) % members:
         raise refuse("starts", f"a multiple of {members} rows", len(starts))
     state, records, alive = starts, [], torch.ones(len(starts), dtype=torch.bool, device=starts.device)
@@ -84,7 +84,7 @@ def roll_out(
     all_obs, actions, log_prob, rewards, ended, taken = (torch.stack(column) for column in zip(*records, strict=True))
     if not (torch.isfinite(rewards).all() and torch.isfinite(state).all()):
         raise FloatingPointError("imagination: expected finite rewards and states, got NaN or infinity")
-    member = torch.arange(members, device=starts.device).repeat_interleave(len(starts) // members)
+    member = ensemble.elite.repeat_interleave(len(starts) // members)
     all_obs = torch.cat([all_obs, last_obs[None]])
     return Rollouts(all_obs, actions, log_prob, rewards, ended, taken, state, member)
 
@@ -92,7 +92,7 @@ def roll_out(
 def _step(task: Task, ensemble: Ensemble, state: Tensor, action: Tensor, generator: torch.Generator | None) -> Tensor:
     """One step of every rollout in its own member: (B, S)."""
     inputs = task.model_input(state, action)
-    mean, log_var = ensemble.predict(inputs.reshape(ensemble.config.members, -1, inputs.shape[-1]))
+    mean, log_var = ensemble.predict(inputs.reshape(ensemble.asked, -1, inputs.shape[-1]))
     change = mean + torch.exp(0.5 * log_var) * _noise(mean, generator)
     following: Tensor = task.next_state(state, action, change.reshape(len(state), -1))
     return following

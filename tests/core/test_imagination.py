@@ -2,7 +2,7 @@ import pytest
 import torch
 from fakes.point_task import STEP, PointTask
 
-from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
 from mbrl_core.models.imagination import imagine
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
@@ -38,6 +38,24 @@ def test_every_member_is_imagined_with_equally_often():
     assert result.member.bincount().tolist() == [4] * 5
     assert ensemble.rows.tolist() == [4 * 7] * 5
     assert result.steps == 140
+
+
+def test_only_the_elites_are_imagined_with():
+    class Elites(Ensemble):
+        """Of five members the second and the fifth, which move by 2 and 5 STEP times the action."""
+
+        def __init__(self):
+            super().__init__(4, 2, EnsembleConfig(elites=2), seed=0)
+            self.elite = torch.tensor([1, 4])
+
+        def predict(self, inputs):
+            assert inputs.shape == (2, 5, 4)
+            gain = (self.elite + 1.0)[:, None, None] * STEP
+            return gain * inputs[..., 2:], torch.full((2, 5, 2), -40.0)
+
+    result = rollouts(ensemble=Elites())
+    assert result.member.bincount().tolist() == [0, 5, 0, 0, 5]
+    assert torch.allclose(result.last_states[:, 0] / (3 * STEP * 0.5), (result.member + 1).float(), atol=1e-4)
 
 
 def test_a_rollout_stays_in_one_member():
