@@ -19,6 +19,7 @@ from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_learner, save_learner
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
+from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
@@ -29,23 +30,6 @@ from mbrl_core.replay import Replay
 from mbrl_core.tasks.task import Task
 
 SMALLEST_SPREAD = 0.01  # of an observation, raw units
-
-
-@dataclass(frozen=True)
-class World:
-    """What a policy iteration works in."""
-
-    task: Task
-    ensemble: Ensemble
-    obs_norm: Normaliser
-    states: Tensor  # (B, S), real states to branch from
-    goals: Callable[[int], Tensor]  # draws that many goals: (count, G)
-    generator: torch.Generator
-
-    def starts(self, count: int) -> Tensor:
-        """Draw real states: (count, S)."""
-        device = self.states.device
-        return self.states[torch.randint(len(self.states), (count,), generator=self.generator, device=device)]
 
 
 class Method(Protocol):
@@ -78,6 +62,7 @@ class _Tally:
     seconds: dict[str, float] = field(default_factory=dict)
     fit_steps: int = 0
     imagined_steps: int = 0
+    imagined: Imagined = field(default_factory=Imagined)
     holdout_loss: tuple[float, ...] = ()
     disagreement: float = 0.0
     ratio: float = 0.0
@@ -205,7 +190,7 @@ class Learner:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
         every, failures = self._validation.every, 0
         self._renormalise(data)
-        world = World(self._task, self.ensemble, self._obs_norm, data.states, self._goals, self._generator)
+        world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
         with _timed(tally, "validating", on_phase):
             starts, goals = self._validation_set(data)
             best = self._score(starts, goals)
@@ -286,6 +271,8 @@ class Learner:
             imagined_steps=tally.imagined_steps,
             holdout_loss=tally.holdout_loss,
             disagreement=tally.disagreement,
+            truncated_share=tally.imagined.truncated_share,
+            bonus_weight=tally.imagined.bonus_weight,
             imagined_return=tally.imagined_return,
             imagined_success=tally.imagined_success,
             validation_ratio=tally.ratio,

@@ -16,7 +16,7 @@ import torch
 
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.inner_step import InnerStepConfig, StepBatch, uniform_step_sizes
-from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.meta_objective import (
     MetaBatch,
     MetaObjectiveConfig,
@@ -33,11 +33,12 @@ from mbrl_core.algorithms.meta_objective import (
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
+from mbrl_core.algorithms.world import World
 from mbrl_core.config import check, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
-from mbrl_core.models.imagination import ImaginationConfig
-from mbrl_core.models.roll_out import Rollouts, roll_out
+from mbrl_core.models.imagination import ImaginationConfig, check_imagination
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
 
@@ -74,9 +75,10 @@ class MbMpo:
 
     def __init__(self, task: Task, config: MbMpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        parts = (config.imagination, config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
+        parts = (config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
         for part in (config, *parts):
             check(part)
+        check_imagination(config.imagination, config.ensemble, own_members=True)
         self._config, self._tasks = config, config.ensemble.asked
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
@@ -113,12 +115,8 @@ class MbMpo:
         return before.steps + after.steps
 
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
-        shape = self._config.imagination
-        act, starts, goals = by_member(self.policy, acting), world.starts(shape.rollouts), world.goals(shape.rollouts)
         with torch.no_grad():
-            return roll_out(
-                world.task, world.ensemble, act, world.obs_norm, starts, goals, shape.horizon, world.generator
-            )
+            return world.imagine(by_member(self.policy, acting), self._config.imagination)
 
     def _steps(self, rollouts: Rollouts) -> StepBatch:
         """Steps by task; advantages in units of their spread within each task, so that a step size means one thing."""

@@ -35,7 +35,8 @@ def rollouts(batch: int = 10, horizon: int = 3, generator=None, ensemble=None):
 def test_every_member_is_imagined_with_equally_often():
     ensemble = KnownEnsemble()
     result = rollouts(batch=20, horizon=7, ensemble=ensemble)
-    assert result.member.bincount().tolist() == [4] * 5
+    assert result.member.shape == (7, 20)
+    assert result.member.flatten().bincount().tolist() == [4 * 7] * 5
     assert ensemble.rows.tolist() == [4 * 7] * 5
     assert result.steps == 140
 
@@ -54,14 +55,15 @@ def test_only_the_elites_are_imagined_with():
             return gain * inputs[..., 2:], torch.full((2, 5, 2), -40.0)
 
     result = rollouts(ensemble=Elites())
-    assert result.member.bincount().tolist() == [0, 5, 0, 0, 5]
-    assert torch.allclose(result.last_states[:, 0] / (3 * STEP * 0.5), (result.member + 1).float(), atol=1e-4)
+    assert result.member[0].bincount().tolist() == [0, 5, 0, 0, 5]
+    assert torch.allclose(result.last_states[:, 0] / (3 * STEP * 0.5), (result.member[0] + 1).float(), atol=1e-4)
 
 
 def test_a_rollout_stays_in_one_member():
     result = rollouts()
     travelled = result.last_states[:, 0] / (3 * STEP * 0.5)
-    assert torch.allclose(travelled, (result.member + 1).float(), atol=1e-4)
+    assert (result.member == result.member[0]).all()
+    assert torch.allclose(travelled, (result.member[0] + 1).float(), atol=1e-4)
 
 
 def test_known_parts_are_computed_through_the_task():
