@@ -1,7 +1,7 @@
 """Read this first: the words, the shapes and the one record that everything else exchanges.
 
 Axis letters, used in every docstring:
-  N tasks, E ensemble members, B batch, H horizon of a rollout, T steps of an episode,
+  N tasks, E ensemble members, K of them asked, B batch, H horizon of a rollout, T steps of an episode,
   S state, O observation, A action, G goal, P parameters, J joints that the policy moves, J_all all joints.
 
 State is what the arm is (joint angles, velocities, targets) or the environment shows: the ensemble predicts it.

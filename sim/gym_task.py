@@ -3,8 +3,8 @@
 State (S): the observation without its goal; then, where it is not known how to compute them, the reward (or the rest
 of it) of the step that led here, and 1 where the episode ended here. The ensemble predicts the change of the first
 part and the other two as they are. Observation (O): the environment's own. No feature is made for a task: the ensemble
-sees observation and action. After a predicted step what the spaces say is restored: bounds, and cosine and sine of one
-angle on their circle.
+sees observation and action, but cosine and sine in place of an angle that may turn for ever. After a predicted step
+what the spaces say is restored: bounds, and cosine and sine of one angle on their circle.
 """
 
 from functools import cached_property
@@ -40,7 +40,7 @@ class GymTask:
         self._rest = int(self.known.reward is None or self.known.rest_of_reward)
         self._end = int(self.known.terminates is None)
         self.state_dim = self.learned_dim = self._core + self._rest + self._end
-        self.input_dim = self._core + self.action_dim
+        self.input_dim = self._core + len(self.known.angles) + self.action_dim
         self.obs_slices = {"observation": (0, self.obs_dim)}
         self._bounds = self._state_bounds(np.array(space.low, float), np.array(space.high, float))
         fps = env.metadata.get("render_fps")
@@ -115,8 +115,13 @@ class GymTask:
         return array_namespace(action).clip(action, -1.0, 1.0)
 
     def model_input(self, state: Array, action: Array) -> Array:
-        """Observation without its goal, and action: (..., I) (xp)."""
-        return array_namespace(state).concat([state[..., : self._core], action], axis=-1)
+        """Observation without its goal, action; cosine and sine in place of each unbounded angle: (..., I) (xp)."""
+        xp = array_namespace(state)
+        if not self._angles:
+            return xp.concat([state[..., : self._core], action], axis=-1)
+        plain = [entry for entry in range(self._core) if entry not in self._angles]
+        angles = state[..., self._angles]
+        return xp.concat([state[..., plain], xp.cos(angles), xp.sin(angles), action], axis=-1)
 
     def model_target(self, state: Array, next_state: Array) -> Array:
         """Change of the observed part; the rest as it is: (..., D) (xp)."""
@@ -164,6 +169,11 @@ class GymTask:
     @cached_property
     def _circles(self) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(self._kept.index(entry) for entry in pair) for pair in self.known.circles)
+
+    @cached_property
+    def _angles(self) -> list[int]:
+        """Entries of the state that are unbounded angles."""
+        return [self._kept.index(entry) for entry in self.known.angles]
 
     @cached_property
     def _obs_of_core(self) -> Vector:

@@ -22,6 +22,7 @@ class Known:
     rest_of_reward: bool = False  # whether the reward has a further part, which is learned
     terminates: Callable[[Array], Array] | None = None  # obs to bool
     circles: tuple[tuple[int, int], ...] = ()  # entries that are cosine and sine of one angle
+    angles: tuple[int, ...] = ()  # entries that are angles without bounds, rad
     goal: tuple[int, int] = (0, 0)  # first and behind the last entry of the goal, which is no dynamics
     relative: tuple[tuple[int, int], ...] = ()  # an entry, and the entry of the goal that is subtracted in it
     sample_goal: Callable[[np.random.Generator, int], Vector] | None = None  # to (count, G)
@@ -101,5 +102,6 @@ _KNOWN = {
     ),
     "Pusher-v5": Known(reward=pusher_reward, terminates=nowhere, goal=(20, 23), sample_goal=pusher_goal),
     "InvertedPendulum-v5": Known(reward=pole_reward, terminates=pole_falls),
-    "HalfCheetah-v5": Known(reward=cheetah_control_cost, rest_of_reward=True, terminates=nowhere),
+    "HalfCheetah-v5": Known(reward=cheetah_control_cost, rest_of_reward=True, terminates=nowhere, angles=(1,)),
+    "Swimmer-v5": Known(terminates=nowhere, angles=(0,)),
 }

@@ -18,7 +18,7 @@ class Trained(NamedTuple):
     policy: Parameters
     value: Parameters
     step_sizes: Parameters = {}  # of the inner step, for methods that adapt
-    adapted: Parameters = {}  # the policies adapted last, one per member, with a leading axis E; likewise
+    adapted: Parameters = {}  # the policies adapted last, one per member asked, with a leading axis K; likewise
 
     def copied(self) -> "Trained":
         """The same numbers, on their own."""

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
-from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
+from mbrl_core.algorithms.world import World
 from mbrl_core.config import check, setting
 from mbrl_core.models.ensemble import EnsembleConfig
-from mbrl_core.models.imagination import ImaginationConfig
-from mbrl_core.models.roll_out import Rollouts, roll_out
+from mbrl_core.models.imagination import ImaginationConfig, check_imagination
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
 
@@ -45,8 +46,9 @@ class Bptt:
 
     def __init__(self, task: Task, config: BpttConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy):
+        for part in (config, config.policy):
             check(part)
+        check_imagination(config.imagination, config.ensemble)
         self._config = config
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
@@ -66,13 +68,10 @@ class Bptt:
     def iterate(self, world: World) -> int:
         """Follow the gradient once; returns the number of imagined steps."""
         shape, kept = self._config.imagination, list[Rollouts]()
-        starts, goals = world.starts(shape.rollouts), world.goals(shape.rollouts)
 
         def objective(parameters: Parameters) -> Tensor:
             act = partial(self.policy.distribution, parameters)
-            rollouts = roll_out(
-                world.task, world.ensemble, act, world.obs_norm, starts, goals, shape.horizon, world.generator
-            )
+            rollouts = world.imagine(act, shape)
             kept.append(rollouts)
             return bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
 

@@ -1,9 +1,10 @@
 """Backpropagation through time through the learned model: the policy's gradient by the chain rule, not by its score.
 
-J(theta) = mean_b (sum_t discount^t r_t + discount^H V(o_H)) over reparameterised rollouts, the pathwise gradient of SVG
-(Heess et al. 2015, arXiv 1510.09142). Departures: noise is drawn afresh in the model, not inferred from
-real steps (rollouts begin in real states but do not follow real ones); every member rolls out its share.
-Gradients grow with the horizon where the model is chaotic: horizons are short, and the gradient's norm is bounded.
+J(theta) = mean_b (sum_t discount^t r_t + discount^L V(o_L)) over reparameterised rollouts of length L, which is H or
+where a rollout is cut; the pathwise gradient of SVG (Heess et al. 2015, arXiv 1510.09142). Departures: noise is drawn
+afresh in the model, not inferred from real steps (rollouts begin in real states but do not follow real ones); every
+member rolls out its share. Gradients grow with the horizon where the model is chaotic: horizons are short, and the
+gradient's norm is bounded.
 """
 
 from collections.abc import Callable
@@ -26,11 +27,12 @@ class ClippedGradient(NamedTuple):
 
 
 def bptt_objective(rollouts: Rollouts, last_value: Tensor, discount: float) -> Tensor:
-    """Mean discounted return with the value bootstrapped at the horizon, to be maximised.
+    """Mean discounted return with the value bootstrapped at the horizon or where a rollout is cut, to be maximised.
 
     Args:
       rollouts: from `roll_out` with gradients.
-      last_value: (B,), V of the last observations, in units of the reward; differentiable through them.
+      last_value: (B,), V of the last observations, where rollouts that ended have stayed, in units of the reward;
+        differentiable through them.
       discount: gamma, per step.
 
     Returns:
@@ -39,8 +41,10 @@ def bptt_objective(rollouts: Rollouts, last_value: Tensor, discount: float) -> T
     horizon = len(rollouts.rewards)
     exponents = torch.arange(horizon, device=last_value.device)
     discounts = torch.as_tensor(discount, dtype=last_value.dtype, device=last_value.device) ** exponents
-    ran_on = (rollouts.alive[-1] & ~rollouts.terminated[-1]).to(last_value.dtype)
-    return (discounts @ rollouts.rewards + discount**horizon * ran_on * last_value).mean()
+    powers = torch.tensor([discount**steps for steps in range(horizon + 1)], dtype=last_value.dtype)
+    at_end = powers.to(last_value.device)[rollouts.alive.sum(0)]
+    ran_on = (~rollouts.terminated.any(0)).to(last_value.dtype)
+    return (discounts @ rollouts.rewards + at_end * ran_on * last_value).mean()
 
 
 def clipped_gradient(

@@ -22,6 +22,7 @@ class Dataset:
     first_states: Tensor  # (episodes, S), every episode's start
     episodes: int
     real_steps: int
+    reward_spread: float  # standard deviation of the real rewards
 
 
 def dataset(replay: Replay, task: Task, device: str) -> Dataset:
@@ -41,4 +42,12 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
     train, held, episodes = replay.transitions(holdout=False), replay.transitions(holdout=True), replay.episodes
     first_states = tensor([episode.states[0] for episode in episodes])
     real_steps = sum(episode.steps for episode in episodes)
-    return Dataset(*pairs(train), *pairs(held), tensor(train.states), first_states, len(episodes), real_steps)
+    return Dataset(
+        *pairs(train),
+        *pairs(held),
+        states=tensor(train.states),
+        first_states=first_states,
+        episodes=len(episodes),
+        real_steps=real_steps,
+        reward_spread=float(np.concatenate([episode.rewards for episode in episodes]).std()),
+    )

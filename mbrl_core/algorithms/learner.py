@@ -21,6 +21,7 @@ from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_learner, save_learner
 from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
 from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
+from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
@@ -33,23 +34,6 @@ from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode
 
 SMALLEST_SPREAD = 0.01  # of an observation, raw units
-
-
-@dataclass(frozen=True)
-class World:
-    """What a policy iteration works in."""
-
-    task: Task
-    ensemble: Ensemble
-    obs_norm: Normaliser
-    states: Tensor  # (B, S), real states to branch from
-    goals: Callable[[int], Tensor]  # draws that many goals: (count, G)
-    generator: torch.Generator
-
-    def starts(self, count: int) -> Tensor:
-        """Draw real states: (count, S)."""
-        device = self.states.device
-        return self.states[torch.randint(len(self.states), (count,), generator=self.generator, device=device)]
 
 
 class Method(Protocol):
@@ -82,6 +66,7 @@ class _Tally:
     seconds: dict[str, float] = field(default_factory=dict)
     fit_steps: int = 0
     imagined_steps: int = 0
+    imagined: Imagined = field(default_factory=Imagined)
     holdout_loss: tuple[float, ...] = ()
     disagreement: float = 0.0
     ratio: float = 0.0
@@ -123,8 +108,8 @@ class Learner:
         """
         for part in (ensemble, validation):
             check(part)
-        if rollouts % ensemble.members:
-            raise refuse("imagination.rollouts", f"a multiple of {ensemble.members} members", rollouts)
+        if rollouts % ensemble.asked:
+            raise refuse("imagination.rollouts", f"a multiple of {ensemble.asked} members", rollouts)
         self._task, self.method, self._device = task, method, str(generator.device)
         self._validation, self._iterations = validation, iterations
         self._rng, self._generator = np.random.default_rng((seed, 1)), generator
@@ -226,7 +211,7 @@ class Learner:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
         every, failures = self._validation.every, 0
         self._renormalise(data)
-        world = World(self._task, self.ensemble, self._obs_norm, data.states, self._goals, self._generator)
+        world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
         with _timed(tally, "validating", on_phase):
             starts, goals = self._validation_set(data)
             best = self._score(starts, goals)
@@ -309,6 +294,8 @@ class Learner:
             imagined_steps=tally.imagined_steps,
             holdout_loss=tally.holdout_loss,
             disagreement=tally.disagreement,
+            truncated_share=tally.imagined.truncated_share,
+            bonus_weight=tally.imagined.bonus_weight,
             imagined_return=tally.imagined_return,
             imagined_success=tally.imagined_success,
             validation_ratio=tally.ratio,

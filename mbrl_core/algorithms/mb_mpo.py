@@ -1,12 +1,13 @@
 """MB-MPO: model-based meta-policy optimisation (Clavera et al. 2018, arXiv 1809.05214, algorithm 1).
 
-The members of the ensemble are the tasks. An iteration imagines in every member with the meta-policy, adapts it there
-by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step sizes so that
-the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose meta-gradient
-misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's outer objective
-with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched
-rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy, before it adapts. Real
-data come from the policies that the last iteration adapted, one outer step behind the meta-policy.
+The members of the ensemble, or its elites, are the tasks. An iteration imagines in every member with the meta-policy,
+adapts it there by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step
+sizes so that the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose
+meta-gradient misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's
+outer objective with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv
+1707.09835); branched rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy,
+before it adapts. Real data come from the policies that the last iteration adapted, one outer step behind the
+meta-policy.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from mbrl_core.algorithms.inner_step import (
     standardised,
     uniform_step_sizes,
 )
-from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.meta_objective import (
     MetaBatch,
     MetaObjectiveConfig,
@@ -42,12 +43,13 @@ from mbrl_core.algorithms.report import InnerReport
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
+from mbrl_core.algorithms.world import World
 from mbrl_core.config import check, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
-from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.models.imagination import ImaginationConfig, check_imagination
 from mbrl_core.models.normaliser import Normaliser
-from mbrl_core.models.roll_out import Rollouts, roll_out
+from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode
@@ -85,10 +87,11 @@ class MbMpo:
 
     def __init__(self, task: Task, config: MbMpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        parts = (config.imagination, config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
+        parts = (config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
         for part in (config, *parts):
             check(part)
-        self._config, self._tasks = config, config.ensemble.members
+        check_imagination(config.imagination, config.ensemble, own_members=True)
+        self._config, self._tasks = config, config.ensemble.asked
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
         policy = self.policy.initial(generator)
@@ -141,12 +144,8 @@ class MbMpo:
         return adapt(self.policy, now.policy, now.step_sizes, batch, config.inner.form)
 
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
-        shape = self._config.imagination
-        act, starts, goals = by_member(self.policy, acting), world.starts(shape.rollouts), world.goals(shape.rollouts)
         with torch.no_grad():
-            return roll_out(
-                world.task, world.ensemble, act, world.obs_norm, starts, goals, shape.horizon, world.generator
-            )
+            return world.imagine(by_member(self.policy, acting), self._config.imagination)
 
     def _steps(self, rollouts: Rollouts) -> StepBatch:
         """Steps by task; advantages in units of their spread within each task."""

@@ -3,23 +3,25 @@
 A round: fit the ensemble to all real data; improve the policy on rollouts imagined in it; validate across members and
 keep the improvement only if most members see it. Departures, with reasons: PPO in place of TRPO, as in arXiv
 1910.12453; short rollouts branched from real states with a bootstrapped value in place of whole episodes (model errors
-compound); one member per rollout in place of one per step (a consistent world); goals drawn afresh in imagination
-(they are not dynamics); the ensemble is warm-started and never re-initialised (rounds are seconds apart).
+compound); by default one member per rollout in place of one per step (a consistent world); goals drawn afresh in
+imagination (they are not dynamics); the ensemble is warm-started and never re-initialised (rounds are seconds apart).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.advantage import gae
-from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.ppo import PpoConfig, PpoUpdate, Samples
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value import ValueMlp
+from mbrl_core.algorithms.world import World
 from mbrl_core.config import check, setting
 from mbrl_core.models.ensemble import EnsembleConfig
-from mbrl_core.models.imagination import ImaginationConfig, imagine
+from mbrl_core.models.imagination import ImaginationConfig, check_imagination
 from mbrl_core.models.roll_out import Rollouts
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, PolicyConfig
 from mbrl_core.tasks.task import Task
@@ -42,8 +44,9 @@ class MePpo:
 
     def __init__(self, task: Task, config: MePpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy, config.ppo):
+        for part in (config, config.policy, config.ppo):
             check(part)
+        check_imagination(config.imagination, config.ensemble)
         self._config, self._value = config, ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1))
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._update = PpoUpdate(self.policy, self._value, config.ppo, generator)
@@ -60,27 +63,18 @@ class MePpo:
     def iterate(self, world: World) -> int:
         """Imagine, then update by PPO; returns the number of imagined steps."""
         config = self._config.imagination
-        starts, goals = world.starts(config.rollouts), world.goals(config.rollouts)
-        rollouts = imagine(
-            world.task,
-            world.ensemble,
-            self.policy,
-            self._update.policy_parameters,
-            world.obs_norm,
-            starts,
-            goals,
-            config.horizon,
-            world.generator,
-        )
+        with torch.no_grad():
+            rollouts = world.imagine(partial(self.policy.distribution, self._update.policy_parameters), config)
         self._update.step(self._samples(rollouts))
         return rollouts.steps
 
     @torch.no_grad()
     def _samples(self, rollouts: Rollouts) -> Samples:
-        """Advantages with the value bootstrapped at the horizon, if the rollout got there, in the returns' units."""
+        """Advantages, with the value bootstrapped at the horizon or where the rollout is cut, in the returns' units."""
         config, alive = self._config.ppo, rollouts.alive
         values = self._value.value(self._update.value_parameters, rollouts.obs)
-        advantages, returns = gae(rollouts.rewards, values, config.discount, config.trace, rollouts.terminated)
+        ends = rollouts.terminated, rollouts.truncated
+        advantages, returns = gae(rollouts.rewards, values, config.discount, config.trace, *ends)
         advantages, returns = advantages[alive], returns[alive]
         self._update.rescale_value(returns)
         advantages = (advantages - advantages.mean()) / advantages.std().clamp(min=1e-6)

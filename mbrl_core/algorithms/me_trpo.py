@@ -6,17 +6,19 @@ imagination, warm starts and validation are those of `me_ppo.py`, so that the tw
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.trpo import TrpoConfig, importance_surrogate, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
+from mbrl_core.algorithms.world import World
 from mbrl_core.config import check, setting
 from mbrl_core.models.ensemble import EnsembleConfig
-from mbrl_core.models.imagination import ImaginationConfig, imagine
+from mbrl_core.models.imagination import ImaginationConfig, check_imagination
 from mbrl_core.policies.diagonal_gaussian import policy_kl
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
@@ -40,8 +42,9 @@ class MeTrpo:
 
     def __init__(self, task: Task, config: MeTrpoConfig, generator: torch.Generator) -> None:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
-        for part in (config, config.imagination, config.policy, config.trpo):
+        for part in (config, config.policy, config.trpo):
             check(part)
+        check_imagination(config.imagination, config.ensemble)
         self._config = config
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._parameters: Parameters = self.policy.initial(generator)
@@ -60,18 +63,8 @@ class MeTrpo:
     def iterate(self, world: World) -> int:
         """Imagine, then step; returns the number of imagined steps."""
         shape, acting = self._config.imagination, self._parameters
-        starts, goals = world.starts(shape.rollouts), world.goals(shape.rollouts)
-        rollouts = imagine(
-            world.task,
-            world.ensemble,
-            self.policy,
-            acting,
-            world.obs_norm,
-            starts,
-            goals,
-            shape.horizon,
-            world.generator,
-        )
+        with torch.no_grad():
+            rollouts = world.imagine(partial(self.policy.distribution, acting), shape)
         alive, (advantages, returns) = rollouts.alive, self._value.advantages(rollouts)
         obs, actions, log_prob = rollouts.obs[:-1][alive], rollouts.actions[alive], rollouts.log_prob[alive]
         advantages = (advantages[alive] - advantages[alive].mean()) / advantages[alive].std().clamp(min=1e-6)

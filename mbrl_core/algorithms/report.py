@@ -39,6 +39,8 @@ class RoundReport:
     imagined_steps: int = 0
     holdout_loss: tuple[float, ...] = ()  # (E,) nats per output dimension, normalised targets
     disagreement: float = 0.0  # spread of the members' means over that of the data
+    truncated_share: float = 0.0  # share of imagined rollouts that were cut where the members disagree
+    bonus_weight: float = 0.0  # worth of typical disagreement in imagined rewards, in spreads of the real ones
     imagined_return: float = 0.0  # of one imagined episode under the last good policy
     imagined_success: float = 0.0  # share of imagined episodes that end in success
     validation_ratio: float = 0.0  # share of members under which the last update improved

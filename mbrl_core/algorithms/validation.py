@@ -30,10 +30,10 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class Score:
-    """How a policy does in every member."""
+    """How a policy does in every member that is asked."""
 
-    returns: Tensor  # (E,), mean sum of rewards of a trial
-    success: Tensor  # (E,), share of episodes that end in success
+    returns: Tensor  # (K,), mean sum of rewards of a trial
+    success: Tensor  # (K,), share of episodes that end in success
 
 
 def score(
@@ -51,7 +51,7 @@ def score(
     Raises:
       FloatingPointError: an imagined number is not finite.
     """
-    members = ensemble.config.members
+    members = ensemble.asked
     starts, goals = starts.repeat(members, 1), goals.repeat(members, 1)
     rollouts = imagine(task, ensemble, policy, parameters, obs_norm, starts, goals, horizon, None)
     success = task.success(rollouts.last_states, goals).to(torch.float32)

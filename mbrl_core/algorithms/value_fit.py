@@ -46,9 +46,10 @@ class ValueFit:
 
     @torch.no_grad()
     def advantages(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
-        """Advantages and returns, (H, B) each, with the value bootstrapped where a rollout ran to the horizon."""
+        """Advantages and returns, (H, B) each, with the value bootstrapped at the horizon or where a rollout is cut."""
         config, values = self._config, self.values(rollouts.obs)
-        return gae(rollouts.rewards, values, config.discount, config.trace, rollouts.terminated)
+        ends = rollouts.terminated, rollouts.truncated
+        return gae(rollouts.rewards, values, config.discount, config.trace, *ends)
 
     def fit(self, obs: Tensor, returns: Tensor) -> None:
         """Regress on returns: (B, O) normalised, (B,)."""

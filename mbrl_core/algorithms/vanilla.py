@@ -12,7 +12,7 @@ from mbrl_core.tasks.task import Task
 
 
 def vanilla(task: Task, config: MePpoConfig | None = None, *, seed: int = 0, device: str = "cpu") -> Learner:
-    """Return a learner with a single model; the config's number of members and share of the 70 % rule are not used.
+    """Return a learner with a single model; the config's members, elites and share of the 70 % rule are not used.
 
     Raises:
       ValueError: a setting is out of bounds.
@@ -20,7 +20,7 @@ def vanilla(task: Task, config: MePpoConfig | None = None, *, seed: int = 0, dev
     config = config or MePpoConfig()
     single = dataclasses.replace(
         config,
-        ensemble=dataclasses.replace(config.ensemble, members=1),
+        ensemble=dataclasses.replace(config.ensemble, members=1, elites=0),
         validation=dataclasses.replace(config.validation, ratio=0.0),
     )
     return me_ppo(task, single, seed=seed, device=device)

@@ -14,7 +14,7 @@ def by_member(policy: GaussianMlp, parameters: Parameters) -> Act:
 
     Args:
       policy: its shape.
-      parameters: of E policies, each tensor with the leading axis E.
+      parameters: of K policies, each tensor with the leading axis K.
 
     Returns:
       A function of normalised observations (B, O), rows grouped by member, to mean (B, A) and log standard

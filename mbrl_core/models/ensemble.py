@@ -6,7 +6,8 @@ ensemble as in Kurutach et al. 2018, arXiv 1802.10592). Departures, each of whic
 - early stopping and best weights go by the held-out squared error, not by the likelihood, which rare outliers (a
   contact) rule; the variance is then calibrated on the held-out episodes;
 - the log-variance has fixed soft bounds; fits are warm-started.
-Members differ by initialisation and by a bootstrap that never changes for a transition once it is in.
+Members differ by initialisation and by a bootstrap that never changes for a transition once it is in. All of them are
+trained; only the elites, those with the least held-out error, are asked (Janner et al. 2019, arXiv 1906.08253).
 """
 
 import hashlib
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import softplus
 
 from mbrl_core.config import refuse, setting
+from mbrl_core.models.ensemble_network import ACTIVATIONS, EnsembleNetwork, renormalised
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.perturbation import PerturbationConfig
 
@@ -29,7 +31,12 @@ class EnsembleConfig:
     """Size and training of the ensemble."""
 
     members: int = setting(5, doc="number of models, E", low=1, high=64)
+    elites: int = setting(
+        0, doc="members, those of least held-out error, that alone are asked; 0 = all", low=0, high=64
+    )
     hidden: tuple[int, ...] = setting((128, 128), doc="widths of the hidden layers", low=1)
+    activation: str = setting("silu", doc="of the hidden layers", one_of=tuple(ACTIVATIONS))
+    layer_norm: bool = setting(False, doc="LayerNorm before each hidden activation")
     learning_rate: float = setting(1e-3, doc="AdamW's step size", low=1e-6, high=1.0)
     weight_decay: float = setting(0.3, doc="AdamW's decay, times the step size", low=0.0, high=100.0)
     ridge: float = setting(1.0, doc="penalty on the linear part, in transitions; inputs are normalised", low=1e-6)
@@ -42,6 +49,11 @@ class EnsembleConfig:
     max_log_var: float = setting(0.5, doc="soft upper bound of the log-variance, normalised targets", unit="nats")
     perturbation: PerturbationConfig = setting(PerturbationConfig(), doc="errors on purpose, for studies")
 
+    @property
+    def asked(self) -> int:
+        """Number of members that predict, K: those that are imagined with, validated with and adapted to."""
+        return self.elites or self.members
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -53,7 +65,7 @@ class Fit:
 
 
 class Ensemble:
-    """E models of input (I) to target (D)."""
+    """E models of input (I) to target (D), of which K are asked."""
 
     def __init__(
         self, input_dim: int, target_dim: int, config: EnsembleConfig | None = None, *, seed: int, device: str = "cpu"
@@ -65,37 +77,44 @@ class Ensemble:
         low, high = self.config.min_log_var, self.config.max_log_var
         if low >= high:
             raise refuse("ensemble.min_log_var", f"below max_log_var {high}", low)
+        if self.config.elites > self.config.members:
+            raise refuse("ensemble.elites", f"at most the {self.config.members} members", self.config.elites)
         self._seed, self._device = seed, device
         self._generator = torch.Generator(device).manual_seed(seed)
-        self._sizes = (input_dim, *self.config.hidden, 2 * target_dim)
+        sizes = (input_dim, *self.config.hidden, 2 * target_dim)
+        self._network = EnsembleNetwork(sizes, self.config.activation, self.config.layer_norm)
         self.weights = self._initial()
         self._linear = torch.zeros(self.config.members, input_dim, target_dim, device=device)
         self._log_calibration = torch.zeros(self.config.members, 1, target_dim, device=device)
         self.input_norm = Normaliser(torch.zeros(input_dim, device=device), torch.ones(input_dim, device=device))
         self.target_norm = Normaliser(torch.zeros(target_dim, device=device), torch.ones(target_dim, device=device))
         self._fitted = False
+        self.asked = self.config.asked
+        self.elite = torch.arange(self.asked, device=device)  # (K,), which members those are, in ascending order
 
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the target under every member.
+        """Predict the target under every member that is asked.
 
         Args:
-          inputs: (B, I), given to all, or (E, B, I), each member its own; raw units.
+          inputs: (B, I), given to all, or (K, B, I), each member its own; raw units.
 
         Returns:
-          Mean and log-variance, (E, B, D) each, raw units.
+          Mean and log-variance, (K, B, D) each, raw units.
 
         Raises:
           ValueError: a dimension differs from the model's.
         """
-        if inputs.shape[-1] != self._sizes[0] or inputs.ndim not in (2, 3):
-            raise refuse("inputs", f"(B, {self._sizes[0]}) or (E, B, {self._sizes[0]})", tuple(inputs.shape))
-        mean, log_var = self._forward(self.weights, self.input_norm(inputs))
+        width = self._network.sizes[0]
+        if inputs.shape[-1] != width or inputs.ndim not in (2, 3):
+            raise refuse("inputs", f"(B, {width}) or ({self.asked}, B, {width})", tuple(inputs.shape))
+        mean, log_var = self._ask(inputs)
         scale = self.target_norm.scale
-        return mean * scale + self.target_norm.mean, log_var + self._log_calibration + 2 * torch.log(scale)
+        calibration = self._of_elite(self._log_calibration)
+        return mean * scale + self.target_norm.mean, log_var + calibration + 2 * torch.log(scale)
 
     def disagreement(self, inputs: Tensor) -> Tensor:
-        """Standard deviation of the members' means over that of the data, mean over D: (B, I) to (B,)."""
-        mean, _ = self._forward(self.weights, self.input_norm(inputs))
+        """Standard deviation of the asked members' means over that of the data, mean over D: (B, I) to (B,)."""
+        mean, _ = self._ask(inputs)
         return mean.std(0, correction=0).mean(-1)
 
     def fit(
@@ -141,6 +160,7 @@ class Ensemble:
         if not torch.isfinite(best.error).all():
             raise FloatingPointError(f"ensemble: expected a finite held-out error, got {best.error.tolist()}")
         self.weights = best.weights
+        self.elite = torch.argsort(best.error, stable=True)[: self.asked].sort().values
         return Fit(steps, tuple(self._calibrate(*held).tolist()), tuple(best.error.tolist()))
 
     def bootstrap(self, count: int) -> Tensor:
@@ -157,7 +177,8 @@ class Ensemble:
         parts = {f"{name}_{part}": getattr(norm, part) for name, norm in norms.items() for part in ("mean", "scale")}
         rest = {"linear": self._linear, "log_calibration": self._log_calibration}
         chance = {"seed": torch.tensor(self._seed), "generator": self._generator.get_state()}
-        return weights | parts | rest | chance | {"fitted": torch.tensor(self._fitted)}
+        chosen = {"elite": self.elite} if self.config.elites else {}
+        return weights | parts | rest | chance | chosen | {"fitted": torch.tensor(self._fitted)}
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what `tensors` gave.
@@ -175,6 +196,7 @@ class Ensemble:
         self._linear, self._log_calibration = tensors["linear"], tensors["log_calibration"]
         self._generator.set_state(tensors["generator"].cpu())
         self._seed, self._fitted = int(tensors["seed"]), bool(tensors["fitted"])
+        self.elite = tensors.get("elite", self.elite)
 
     def fingerprint(self) -> str:
         """16 hex digits that name the present weights."""
@@ -184,13 +206,7 @@ class Ensemble:
         return digest.hexdigest()[:16]
 
     def _initial(self) -> list[Tensor]:
-        weights = []
-        for width_in, width_out in zip(self._sizes[:-1], self._sizes[1:], strict=True):
-            shape = (self.config.members, width_in, width_out)
-            noise = torch.randn(shape, generator=self._generator, device=self._device)
-            weights += [noise / math.sqrt(width_in), torch.zeros(shape[0], 1, width_out, device=self._device)]
-        weights[-2] *= self.config.initial_gain
-        return weights
+        return self._network.initial(self.config.members, self._generator, self.config.initial_gain)
 
     def _replace_broken(self) -> None:
         """A member whose weights are not finite starts afresh."""
@@ -201,35 +217,39 @@ class Ensemble:
                 for old, new in zip(self.weights, self._initial(), strict=True)
             ]
 
-    def _forward(self, weights: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised inputs (B, I) or (E, B, I) to mean and log-variance (E, B, D), normalised targets."""
+    def _of_elite(self, tensor: Tensor) -> Tensor:
+        """The part of the members that are asked: (E, ...) to (K, ...)."""
+        return tensor if self.asked == self.config.members else tensor[self.elite]
+
+    def _ask(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw inputs (B, I) or (K, B, I) to mean and log-variance (K, B, D), normalised targets, not calibrated."""
+        weights = [self._of_elite(weight) for weight in self.weights]
+        return self._forward(weights, self._of_elite(self._linear), self.input_norm(inputs))
+
+    def _forward(self, weights: list[Tensor], linear: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised inputs, shared (B, I) or each member's own, to mean and log-variance, normalised targets."""
         if x.ndim == 2:
-            x = x.expand(self.config.members, *x.shape)
-        linear = torch.bmm(x, self._linear)
-        for layer in range(0, len(weights), 2):
-            x = torch.baddbmm(weights[layer + 1], x, weights[layer])
-            if layer < len(weights) - 2:
-                x = silu(x)
-        mean, log_var = x.chunk(2, dim=-1)
+            x = x.expand(len(linear), *x.shape)
+        mean, log_var = self._network.forward(weights, x).chunk(2, dim=-1)
         low, high = self.config.min_log_var, self.config.max_log_var
         log_var = high - softplus(high - log_var)
-        return linear + mean, low + softplus(log_var - low)
+        return torch.bmm(x, linear) + mean, low + softplus(log_var - low)
 
     def _loss(self, weights: list[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """Negative log-likelihood per output dimension in nats, without calibration: (E,)."""
-        mean, log_var = self._forward(weights, inputs)
+        mean, log_var = self._forward(weights, self._linear, inputs)
         return nats(targets - mean, log_var).mean((1, 2))
 
     @torch.no_grad()
     def _error(self, weights: list[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error: (E,)."""
-        mean, _ = self._forward(weights, inputs)
+        mean, _ = self._forward(weights, self._linear, inputs)
         return ((targets - mean) ** 2).mean((1, 2))
 
     @torch.no_grad()
     def _calibrate(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Scale each member's variances so that held-out errors have the spread they should; return its loss: (E,)."""
-        mean, log_var = self._forward(self.weights, inputs)
+        mean, log_var = self._forward(self.weights, self._linear, inputs)
         square = (targets - mean) ** 2 * torch.exp(-log_var)
         self._log_calibration = torch.log(square.mean(1, keepdim=True).clamp(1e-2, 1e4))
         return nats(targets - mean, log_var + self._log_calibration).mean((1, 2))
@@ -245,7 +265,7 @@ class Ensemble:
         old_in, old_out = self.input_norm, self.target_norm
         self.input_norm, self.target_norm = Normaliser.of(inputs, 1e-4), Normaliser.of(targets, 1e-6)
         if self._fitted:
-            self.weights = _renormalised(self.weights, old_in, self.input_norm, old_out, self.target_norm)
+            self.weights = renormalised(self.weights, old_in, self.input_norm, old_out, self.target_norm)
         self._fitted = True
 
 
@@ -271,19 +291,6 @@ def least_squares(inputs: Tensor, targets: Tensor, counts: Tensor, ridge: float)
     penalty = ridge * torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
     solution: Tensor = torch.linalg.solve(gram + penalty, weighted.transpose(1, 2) @ targets)
     return solution
-
-
-def _renormalised(
-    weights: list[Tensor], old_in: Normaliser, new_in: Normaliser, old_out: Normaliser, new_out: Normaliser
-) -> list[Tensor]:
-    """First and last layer changed so that the network adds the same to the mean for raw inputs, in raw units."""
-    first, first_bias, *rest, last, last_bias = weights
-    first_bias = first_bias + ((new_in.mean - old_in.mean) / old_in.scale)[None] @ first
-    first = first * (new_in.scale / old_in.scale)[:, None]
-    ratio = old_out.scale / new_out.scale
-    gain = torch.cat([ratio, torch.ones_like(ratio)])
-    shift = torch.cat([torch.zeros_like(ratio), 2 * torch.log(ratio)])
-    return [first, first_bias, *rest, last * gain, last_bias * gain + shift]
 
 
 class _Best:

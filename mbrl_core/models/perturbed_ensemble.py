@@ -37,14 +37,14 @@ class PerturbedEnsemble(Ensemble):
         return self._shares * self.config.perturbation.bias * self.target_norm.scale
 
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict as the fitted members do, wrongly: mean and log-variance, (E, B, D) each, raw units.
+        """Predict as the fitted members do, wrongly: mean and log-variance, (K, B, D) each, raw units.
 
         Raises:
           ValueError: a dimension differs from the model's.
         """
         mean, log_var = super().predict(inputs)
         noise = self.config.perturbation.noise * self.target_norm.scale
-        return mean + self.bias[:, None], torch.logaddexp(log_var, 2 * torch.log(noise))
+        return mean + self._of_elite(self.bias)[:, None], torch.logaddexp(log_var, 2 * torch.log(noise))
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what `tensors` gave; the biases follow from the seed.

@@ -5,6 +5,7 @@ differentiable function of whatever the policy depends on (reparameterised actio
 2014, arXiv 1312.6114), which is what backpropagation through time needs.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,18 @@ Act = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What imagination for training may do beyond a plain rollout; the defaults do nothing."""
+
+    propagation: str = "rollout"  # one member for a whole rollout, or "step": a random one for every row and step
+    most_disagreement: float = math.inf  # a rollout is cut before a step with more, but never before its first
+    bonus: float = 0.0  # reward for a disagreement of 1
+
+
+PLAIN = Rules()
+
+
+@dataclass(frozen=True)
 class Rollouts:
     """Imagined experience; time first."""
 
@@ -30,9 +43,10 @@ class Rollouts:
     log_prob: Tensor  # (H, B), of those, in nats
     rewards: Tensor  # (H, B), 0 after the end
     terminated: Tensor  # (H, B) bool, the steps with which rollouts end
+    truncated: Tensor  # (H, B) bool, the last steps of rollouts that are cut: a value follows, but no step
     alive: Tensor  # (H, B) bool, the steps that are taken: what comes after the end is none
     last_states: Tensor  # (B, S)
-    member: Tensor  # (B,), which member each rollout ran in
+    member: Tensor  # (H, B), which member predicts each step
 
     @property
     def steps(self) -> int:
@@ -49,53 +63,83 @@ def roll_out(
     goals: Tensor,
     horizon: int,
     generator: torch.Generator | None,
+    rules: Rules = PLAIN,
 ) -> Rollouts:
-    """Act in the ensemble; row b lives in member b // (B / E), and stays where it is once it has terminated.
+    """Act in the ensemble; a rollout that has terminated, or was cut, stays where it is.
+
+    Row b lives in member b // (B / K) of the K asked, or is dealt one at every step, as the rules say.
 
     Args:
       task: what is known.
       ensemble: what is learned.
       act: the policy, given normalised observations.
       obs_norm: normalises observations.
-      starts: (B, S), B a multiple of E.
+      starts: (B, S), B a multiple of K.
       goals: (B, G).
       horizon: H.
       generator: draws actions and next states; without one, both are the mean.
+      rules: who predicts, where to cut, and what disagreement is worth.
 
     Raises:
-      ValueError: B is not a multiple of E.
+      ValueError: B is not a multiple of K, or there is no generator to deal members with.
       FloatingPointError: a reward or a state is not finite.
     """
-    members = ensemble.config.members
+    members = ensemble.asked
     if len(starts) % members:
         raise refuse("starts", f"a multiple of {members} rows", len(starts))
     state, records, alive = starts, [], torch.ones(len(starts), dtype=torch.bool, device=starts.device)
-    for _ in range(horizon):
+    for step in range(horizon):
         obs = obs_norm(task.observe(state, goals))
         mean, log_std = act(obs)
         action = mean + torch.exp(log_std) * _noise(mean, generator)
         sent = task.admissible(state, action)
-        following = torch.where(alive[:, None], _step(task, ensemble, state, sent, generator), state)
-        reward = torch.where(alive, task.reward(state, sent, following, goals), 0.0)
+        inputs = task.model_input(state, sent)
+        disagreement = _disagreement(ensemble, inputs, rules)
+        cut = alive & (disagreement > rules.most_disagreement) & (step > 0)
+        alive = alive & ~cut
+        change, member = _predict(ensemble, inputs, generator, rules)
+        following = torch.where(alive[:, None], task.next_state(state, sent, change), state)
+        reward = task.reward(state, sent, following, goals) + rules.bonus * disagreement
+        reward = torch.where(alive, reward, 0.0)
         ends = alive & task.terminates(following, goals)
-        records.append((obs, action, log_density(mean, log_std, action), reward, ends, alive))
+        records.append((obs, action, log_density(mean, log_std, action), reward, ends, cut, alive, member))
         state, alive = following, alive & ~ends
     last_obs = obs_norm(task.observe(state, goals))
-    all_obs, actions, log_prob, rewards, ended, taken = (torch.stack(column) for column in zip(*records, strict=True))
+    columns = (torch.stack(column) for column in zip(*records, strict=True))
+    all_obs, actions, log_prob, rewards, ended, cuts, taken, member = columns
     if not (torch.isfinite(rewards).all() and torch.isfinite(state).all()):
         raise FloatingPointError("imagination: expected finite rewards and states, got NaN or infinity")
-    member = torch.arange(members, device=starts.device).repeat_interleave(len(starts) // members)
     all_obs = torch.cat([all_obs, last_obs[None]])
-    return Rollouts(all_obs, actions, log_prob, rewards, ended, taken, state, member)
+    truncated = torch.cat([cuts[1:], torch.zeros_like(cuts[:1])])
+    return Rollouts(all_obs, actions, log_prob, rewards, ended, truncated, taken, state, member)
 
 
-def _step(task: Task, ensemble: Ensemble, state: Tensor, action: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One step of every rollout in its own member: (B, S)."""
-    inputs = task.model_input(state, action)
-    mean, log_var = ensemble.predict(inputs.reshape(ensemble.config.members, -1, inputs.shape[-1]))
-    change = mean + torch.exp(0.5 * log_var) * _noise(mean, generator)
-    following: Tensor = task.next_state(state, action, change.reshape(len(state), -1))
-    return following
+def _disagreement(ensemble: Ensemble, inputs: Tensor, rules: Rules) -> Tensor:
+    """(B, I) to (B,); 0 where the rules do not look at it."""
+    if rules.bonus or rules.most_disagreement < math.inf:
+        return ensemble.disagreement(inputs)
+    return torch.zeros_like(inputs[:, 0])
+
+
+def _predict(
+    ensemble: Ensemble, inputs: Tensor, generator: torch.Generator | None, rules: Rules
+) -> tuple[Tensor, Tensor]:
+    """Draw what every row's member predicts, (B, D), and say which member that is, (B,)."""
+    member = ensemble.elite.repeat_interleave(len(inputs) // ensemble.asked)
+    if rules.propagation == "rollout":
+        return _draw(ensemble, inputs, generator), member
+    if generator is None:
+        raise refuse("generator", "one, to deal the members of every step", generator)
+    order = torch.randperm(len(inputs), generator=generator, device=inputs.device)
+    back = torch.argsort(order)
+    return _draw(ensemble, inputs[order], generator)[back], member[back]
+
+
+def _draw(ensemble: Ensemble, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+    """What the members predict of their share of the rows, in order: (B, I) to (B, D)."""
+    mean, log_var = ensemble.predict(inputs.reshape(ensemble.asked, -1, inputs.shape[-1]))
+    drawn: Tensor = mean + torch.exp(0.5 * log_var) * _noise(mean, generator)
+    return drawn.reshape(len(inputs), -1)
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

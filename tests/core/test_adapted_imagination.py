@@ -69,14 +69,14 @@ def test_changing_one_members_policy_changes_its_rollouts_only():
     parameters["bias2"][3] += 0.3
     after = rolled(by_member(POLICY, parameters))
     moved = (after.last_states != before.last_states).any(-1)
-    assert torch.equal(moved, before.member == 3)
+    assert torch.equal(moved, before.member[0] == 3)
 
 
 def test_recorded_densities_are_those_of_the_policies_that_acted():
     parameters = five_policies()
     result = rolled(by_member(POLICY, parameters), torch.Generator().manual_seed(4))
     for member in range(MEMBERS):
-        mine = result.member == member
+        mine = result.member[0] == member
         expected = POLICY.log_prob(alone(parameters, member), result.obs[:-1, mine], result.actions[:, mine])
         assert torch.allclose(result.log_prob[:, mine], expected, atol=1e-5)
 

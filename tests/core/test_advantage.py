@@ -24,3 +24,18 @@ def test_no_value_follows_a_terminated_step():
     terminated = torch.tensor([[False], [True], [False]])
     advantages, _ = gae(column(1, 2, 3), column(1, 2, 4, 8), 0.5, 0.5, terminated)
     assert torch.allclose(advantages, column(1 + 0.25 * 0, 0.0, 3.0))
+
+
+def test_the_value_of_the_state_follows_a_cut_but_no_step_does():
+    # as above, but cut after the first step: delta = [1 + 1 - 1], and nothing of what comes later
+    truncated = torch.tensor([[True], [False], [False]])
+    advantages, returns = gae(column(1, 2, 3), column(1, 2, 4, 8), 0.5, 0.5, None, truncated)
+    assert torch.allclose(advantages, column(1.0, 2.75, 3.0))
+    assert torch.allclose(returns, column(2.0, 4.75, 7.0))
+
+
+def test_a_cut_and_an_end_differ_by_the_value_that_follows():
+    step = torch.tensor([[False], [True], [False]])
+    ended, _ = gae(column(1, 2, 3), column(1, 2, 4, 8), 0.5, 0.5, step)
+    cut, _ = gae(column(1, 2, 3), column(1, 2, 4, 8), 0.5, 0.5, torch.zeros_like(step), step)
+    assert torch.allclose(cut - ended, column(0.25 * 0.5 * 4, 0.5 * 4, 0.0))

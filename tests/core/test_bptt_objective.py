@@ -43,14 +43,24 @@ def objective(parameters: dict, spread: float = 0.05, discount: float = 0.9, see
 def test_objective_by_hand():
     rewards = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
     never, always = torch.zeros(2, 2, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool)
-    rollouts = Rollouts(*[torch.zeros(0)] * 3, rewards, never, always, torch.zeros(0), torch.zeros(0))
+    none = torch.zeros(0)
+    rollouts = Rollouts(none, none, none, rewards, never, never, always, none, none)
     value = bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.5)
     assert value.item() == ((1 + 2 + 4) + (2 + 4 + 8)) / 2
     assert bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.0).item() == 1.5
     ends = torch.tensor([[False, False], [True, False]])
-    rollouts = Rollouts(*[torch.zeros(0)] * 3, rewards, ends, always, torch.zeros(0), torch.zeros(0))
+    rollouts = Rollouts(none, none, none, rewards, ends, never, always, none, none)
     value = bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.5)
     assert value.item() == ((1 + 2) + (2 + 4 + 8)) / 2  # no value follows an end
+
+
+def test_a_cut_rollout_ends_in_the_value_of_where_it_was_cut():
+    none, never = torch.zeros(0), torch.zeros(2, 2, dtype=torch.bool)
+    cut, alive = torch.tensor([[True, False], [False, False]]), torch.tensor([[True, True], [False, True]])
+    rewards = torch.tensor([[1.0, 2.0], [0.0, 8.0]])
+    rollouts = Rollouts(none, none, none, rewards, never, cut, alive, none, none)
+    value = bptt_objective(rollouts, torch.tensor([16.0, 32.0]), 0.5)
+    assert value.item() == ((1 + 8) + (2 + 4 + 8)) / 2
 
 
 def test_gradient_through_the_model_against_finite_differences():

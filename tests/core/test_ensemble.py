@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig, least_squares, nats
+from mbrl_core.models.ensemble_network import EnsembleNetwork
 
 NOISE = 0.01
 
@@ -32,11 +33,12 @@ def test_a_linear_system_is_learned_to_noise_level():
     assert ((spread > 0.8 * NOISE) & (spread < 2 * NOISE)).all()
 
 
-def test_a_curved_system_is_learned_beyond_its_linear_part():
+@pytest.mark.parametrize("settings", [{}, {"layer_norm": True, "activation": "relu"}])
+def test_a_curved_system_is_learned_beyond_its_linear_part(settings):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(1500, 1, generator=generator) * 6 - 3
     targets = torch.sin(inputs)
-    ensemble = Ensemble(1, 1, EnsembleConfig(hidden=(64, 64), max_steps=2000, patience=20), seed=0)
+    ensemble = Ensemble(1, 1, EnsembleConfig(hidden=(64, 64), max_steps=2000, patience=20, **settings), seed=0)
     fit = ensemble.fit(inputs[:1200], targets[:1200], inputs[1200:], targets[1200:])
     assert max(fit.holdout_error) < 0.01
 
@@ -90,8 +92,9 @@ def test_held_out_loss_is_the_mean_of_nats_per_dimension():
     )
 
 
-def test_new_normalisers_leave_the_networks_prediction_as_it_was():
-    ensemble = fitted()
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_new_normalisers_leave_the_networks_prediction_as_it_was(layer_norm):
+    ensemble = fitted(layer_norm=layer_norm)
     ensemble._linear.zero_()
     inputs, _ = linear_data(50, 4)
     mean, _ = ensemble.predict(inputs)
@@ -99,6 +102,61 @@ def test_new_normalisers_leave_the_networks_prediction_as_it_was():
     ensemble._normalise(3 * inputs + 1, 7 * torch.randn(50, 2))
     after, _ = ensemble.predict(inputs)
     assert torch.allclose(mean - offset, after - ensemble.target_norm.mean, atol=1e-3)
+
+
+def test_layer_norm_and_activation_by_hand():
+    network = EnsembleNetwork((1, 2, 1), "relu", layer_norm=True)
+    weights = network.initial(1, torch.Generator().manual_seed(0), 1.0)
+    assert [tuple(weight.shape) for weight in weights] == [(1, 1, 2), *[(1, 1, 2)] * 3, (1, 2, 1), (1, 1, 1)]
+    weights[0], weights[1] = torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 5.0]]])
+    weights[2], weights[3] = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.5, 0.5]]])
+    weights[4], weights[5] = torch.tensor([[[10.0], [1.0]]]), torch.tensor([[[0.25]]])
+    # input 2: (3, 11), of mean 7 and spread 4, is (-1, 1); times a gain of (2, 3) plus 0.5 it is (-1.5, 3.5)
+    assert network.forward(weights, torch.tensor([[[2.0]]])).item() == pytest.approx(0 * 10 + 3.5 * 1 + 0.25, abs=1e-4)
+    other = EnsembleNetwork((1, 2, 1), "tanh", layer_norm=True)
+    expected = 10 * math.tanh(-1.5) + math.tanh(3.5) + 0.25
+    assert other.forward(weights, torch.tensor([[[2.0]]])).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_layer_norm_is_every_members_own_and_is_learned():
+    ensemble = fitted(layer_norm=True)
+    gain = ensemble.weights[2]
+    assert gain.shape == (5, 1, 32)
+    assert gain.abs().min(-1).values.max() > 0
+    assert not torch.allclose(gain[0], gain[1])
+
+
+def test_the_elites_are_the_members_with_the_least_held_out_error():
+    ensemble = Ensemble(3, 2, EnsembleConfig(hidden=(8,), max_steps=50, elites=2), seed=0)
+    fit = ensemble.fit(*linear_data(100, 1), *linear_data(200, 2))
+    assert len(fit.holdout_error) == 5
+    assert ensemble.elite.tolist() == sorted(sorted(range(5), key=lambda member: fit.holdout_error[member])[:2])
+
+
+def test_elites_predict_what_they_do_among_all():
+    ensemble, (inputs, _) = fitted(elites=2), linear_data(6, 6)
+    everybody = fitted()
+    assert ensemble.fingerprint() == everybody.fingerprint(), "all members are trained"
+    for got, expected in zip(ensemble.predict(inputs), everybody.predict(inputs), strict=True):
+        assert torch.allclose(got, expected[ensemble.elite], atol=1e-6)
+    mean = (everybody.predict(inputs)[0][ensemble.elite] - everybody.target_norm.mean) / everybody.target_norm.scale
+    assert torch.allclose(ensemble.disagreement(inputs), mean.std(0, correction=0).mean(-1), atol=1e-6)
+    own = torch.stack([inputs, inputs + 1])
+    assert torch.allclose(ensemble.predict(own)[0][1], everybody.predict(inputs + 1)[0][ensemble.elite[1]], atol=1e-6)
+
+
+def test_the_choice_of_elites_is_part_of_what_is_saved():
+    ensemble = fitted(elites=2)
+    ensemble.elite = torch.tensor([1, 4])
+    fresh = Ensemble(3, 2, ensemble.config, seed=9)
+    fresh.replace(ensemble.tensors())
+    assert fresh.elite.tolist() == [1, 4]
+    assert torch.equal(fresh.predict(linear_data(5, 6)[0])[0], ensemble.predict(linear_data(5, 6)[0])[0])
+
+
+def test_more_elites_than_members_are_refused():
+    with pytest.raises(ValueError, match="ensemble.elites: expected at most the 5 members, got 6"):
+        Ensemble(3, 2, EnsembleConfig(elites=6), seed=0)
 
 
 def test_members_disagree_more_far_from_the_data():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from fakes.point_task import STEP, PointTask
 
-from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
 from mbrl_core.models.imagination import imagine
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
@@ -35,15 +35,35 @@ def rollouts(batch: int = 10, horizon: int = 3, generator=None, ensemble=None):
 def test_every_member_is_imagined_with_equally_often():
     ensemble = KnownEnsemble()
     result = rollouts(batch=20, horizon=7, ensemble=ensemble)
-    assert result.member.bincount().tolist() == [4] * 5
+    assert result.member.shape == (7, 20)
+    assert result.member.flatten().bincount().tolist() == [4 * 7] * 5
     assert ensemble.rows.tolist() == [4 * 7] * 5
     assert result.steps == 140
+
+
+def test_only_the_elites_are_imagined_with():
+    class Elites(Ensemble):
+        """Of five members the second and the fifth, which move by 2 and 5 STEP times the action."""
+
+        def __init__(self):
+            super().__init__(4, 2, EnsembleConfig(elites=2), seed=0)
+            self.elite = torch.tensor([1, 4])
+
+        def predict(self, inputs):
+            assert inputs.shape == (2, 5, 4)
+            gain = (self.elite + 1.0)[:, None, None] * STEP
+            return gain * inputs[..., 2:], torch.full((2, 5, 2), -40.0)
+
+    result = rollouts(ensemble=Elites())
+    assert result.member[0].bincount().tolist() == [0, 5, 0, 0, 5]
+    assert torch.allclose(result.last_states[:, 0] / (3 * STEP * 0.5), (result.member[0] + 1).float(), atol=1e-4)
 
 
 def test_a_rollout_stays_in_one_member():
     result = rollouts()
     travelled = result.last_states[:, 0] / (3 * STEP * 0.5)
-    assert torch.allclose(travelled, (result.member + 1).float(), atol=1e-4)
+    assert (result.member == result.member[0]).all()
+    assert torch.allclose(travelled, (result.member[0] + 1).float(), atol=1e-4)
 
 
 def test_known_parts_are_computed_through_the_task():

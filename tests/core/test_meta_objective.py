@@ -196,7 +196,7 @@ def test_rollouts_are_split_by_member():
     column = torch.arange(2 * 6 * 1.0).reshape(2, 6)
     member = torch.arange(3).repeat_interleave(2)
     ends, alive = column < 0, column >= 0
-    rollouts = Rollouts(obs, column[..., None], column, column, ends, alive, torch.zeros(6, 1), member)
+    rollouts = Rollouts(obs, column[..., None], column, column, ends, ends, alive, torch.zeros(6, 1), member)
     steps = steps_by_task(rollouts, column, 3)
     assert steps.obs.shape == (3, 2, 2, 1)
     assert torch.equal(steps.advantages[1], column[:, 2:4])

@@ -1,5 +1,7 @@
 """Every method, through the same loop: it learns the toy task, keeps NaN out, and resumes exactly."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,23 @@ def test_mb_mpo_adapts_and_learns_its_step_sizes():
     sizes = torch.cat([size.reshape(-1) for size in learner.method.trained.step_sizes.values()]).detach()
     assert sizes.std() > 0
     assert (sizes >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["me-ppo", "mb-mpo"])
+def test_it_learns_with_the_elites_alone_and_resumes_exactly(name):
+    method, config = METHODS[name]
+    elites = dataclasses.replace(config.ensemble, members=4, elites=2)
+    config = dataclasses.replace(config, ensemble=elites, iterations=5)
+    first, second = (method(PointTask(), config, seed=seed) for seed in (0, 9))
+    report = first.round(replay())
+    assert not report.problem
+    assert len(report.holdout_loss) == 4
+    assert first.adapted_policies in (0, 2)
+    second.restore(first.checkpoint())
+    assert torch.equal(second.ensemble.elite, first.ensemble.elite)
+    for learner in (first, second):
+        learner.round(replay(5))
+    assert torch.equal(theta(first), theta(second))
 
 
 def test_vanilla_has_one_model_and_accepts_every_update():

@@ -11,7 +11,7 @@ from mbrl_sim.gym_collect import EVALUATION_SEED, baselines, evaluate, run_episo
 from mbrl_sim.gym_task import GymTask
 from mbrl_sim.known_environments import Known
 
-NAMES = ("Pendulum-v1", "Reacher-v5", "HalfCheetah-v5", "Hopper-v5")
+NAMES = ("Pendulum-v1", "Reacher-v5", "HalfCheetah-v5", "Swimmer-v5", "Hopper-v5")
 
 
 class Slope(gymnasium.Env):
@@ -105,6 +105,27 @@ def test_a_prediction_beyond_the_observations_bounds_is_brought_back():
     task, _ = collected("Pendulum-v1")
     state = task.next_state(np.array([0.6, 0.8, 7.0]), np.zeros(1), np.array([0.0, 0.1, 3.0]))
     assert np.allclose(state, [0.6 / np.hypot(0.6, 0.9), 0.9 / np.hypot(0.6, 0.9), 8.0])
+
+
+@pytest.mark.parametrize(("name", "entry"), [("HalfCheetah-v5", 1), ("Swimmer-v5", 0)])
+def test_the_model_sees_no_difference_between_an_angle_and_a_turn_more(name, entry):
+    task, episode = collected(name)
+    states, actions = episode.states[:-1], episode.actions_sent
+    turned = states + 2 * np.pi * np.eye(task.state_dim)[entry]
+    assert np.allclose(task.model_input(turned, actions), task.model_input(states, actions), atol=1e-9)
+    change = task.model_target(states, episode.states[1:])
+    assert change[:, entry] == pytest.approx(np.diff(episode.states[:, entry])), (
+        "what is predicted is the angle's change"
+    )
+    following = task.next_state(turned, actions, change)
+    assert np.allclose(following[:, entry], episode.states[1:, entry] + 2 * np.pi, atol=1e-6)
+
+
+def test_cosine_and_sine_stand_in_place_of_the_angle():
+    task, _ = collected("Swimmer-v5")
+    state = np.array([np.pi / 6, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])  # the last is the reward
+    seen = task.model_input(state, np.array([0.5, -0.5]))
+    assert np.allclose(seen, [1, 2, 3, 4, 5, 6, 7, np.sqrt(0.75), 0.5, 0.5, -0.5])
 
 
 def test_another_goal_changes_only_what_depends_on_it():

@@ -1,3 +1,4 @@
+import mujoco
 import numpy as np
 import pytest
 
@@ -27,7 +28,7 @@ def test_rewards_are_the_environments_own(name):
         assert np.abs(rewards - episode.rewards).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, "Swimmer-v5"))
 def test_episodes_end_where_the_environment_says(name):
     _, task, episodes = random_episodes(name)
     assert any(episode.terminated for episode in episodes) == (known(name).terminates is not nowhere)
@@ -48,6 +49,20 @@ def test_what_is_learned_of_the_cheetahs_reward_is_its_mean_forward_speed():
         assert task.state_after(obs, action, next_obs, reward, False)[-1] == pytest.approx(info["x_velocity"], abs=1e-6)
         assert cheetah_control_cost(obs, action, next_obs) == pytest.approx(info["reward_ctrl"], abs=1e-6)
         obs = next_obs
+
+
+@pytest.mark.parametrize(("name", "entry"), [("HalfCheetah-v5", 1), ("Swimmer-v5", 0)])
+def test_angles_without_bounds_are_those_of_hinges_without_limits(name, entry):
+    env = open_environment(name)
+    model, data = env.unwrapped.model, env.unwrapped.data
+    obs, _ = env.reset(seed=0)
+    free = [
+        joint
+        for joint in range(model.njnt)
+        if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE and not model.jnt_limited[joint]
+    ]
+    assert known(name).angles == (entry,)
+    assert [data.qpos[model.jnt_qposadr[joint]] for joint in free] == [obs[entry]]
 
 
 @pytest.mark.parametrize("name", ["Reacher-v5", "Pusher-v5"])
