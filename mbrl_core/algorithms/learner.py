@@ -25,7 +25,7 @@ from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
-from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
+from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.perturbed_ensemble import make_ensemble
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
