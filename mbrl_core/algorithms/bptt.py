@@ -92,15 +92,4 @@ def bptt(task: Task, config: BpttConfig | None = None, *, seed: int = 0, device:
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or BpttConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        Bptt(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, Bptt, config or BpttConfig(), seed=seed, device=device)

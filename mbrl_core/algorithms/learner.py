@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
 from mbrl_core.replay import Replay
@@ -70,6 +71,29 @@ class Method(Protocol):
         """
 
 
+class LearnerConfig(Protocol):
+    """What the settings of every method have in common."""
+
+    @property
+    def iterations(self) -> int:
+        """Policy iterations in a round."""
+
+    @property
+    def ensemble(self) -> EnsembleConfig:
+        """Size and training of the models."""
+
+    @property
+    def imagination(self) -> ImaginationConfig:
+        """Rollouts of one iteration."""
+
+    @property
+    def validation(self) -> ValidationConfig:
+        """The 70 % rule."""
+
+
+Config = TypeVar("Config", bound=LearnerConfig)
+
+
 @dataclass
 class _Tally:
     """What a round has done so far."""
@@ -92,42 +116,37 @@ class Learner:
     def __init__(
         self,
         task: Task,
-        method: Method,
+        method: Callable[[Task, Config, torch.Generator], Method],
+        config: Config,
         *,
-        ensemble: EnsembleConfig,
-        validation: ValidationConfig,
-        iterations: int,
-        rollouts: int,
-        generator: torch.Generator,
         seed: int,
+        device: str,
     ) -> None:
-        """Draw a fresh ensemble.
+        """Draw a fresh policy, then a fresh ensemble.
 
         Args:
           task: what is known.
-          method: how a policy is improved.
-          ensemble: size and training of the models.
-          validation: the 70 % rule.
-          iterations: policy iterations in a round.
-          rollouts: of one iteration.
-          generator: the method's; draws starts and noise.
-          seed: of the ensemble and of goals.
+          method: its class; the generator, shared with the learner, draws starts and noise.
+          config: all settings of the method.
+          seed: of everything.
+          device: torch's name of where to learn.
 
         Raises:
           ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
         """
-        for part in (ensemble, validation):
-            check(part)
-        if rollouts % ensemble.members:
-            raise refuse("imagination.rollouts", f"a multiple of {ensemble.members} members", rollouts)
-        self._task, self.method, self._device = task, method, str(generator.device)
-        self._validation, self._iterations = validation, iterations
-        self._rng, self._generator = np.random.default_rng((seed, 1)), generator
-        self.ensemble = Ensemble(task.input_dim, task.learned_dim, ensemble, seed=seed, device=self._device)
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._task, self.method = task, method(task, config, self._generator)
+        self._device = str(self._generator.device)
+        members, rollouts = check(config.ensemble).members, config.imagination.rollouts
+        if rollouts % members:
+            raise refuse("imagination.rollouts", f"a multiple of {members} members", rollouts)
+        self._validation, self._iterations = check(config.validation), config.iterations
+        self._rng = np.random.default_rng((seed, 1))
+        self.ensemble = Ensemble(task.input_dim, task.learned_dim, config.ensemble, seed=seed, device=self._device)
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
         self._obs_norm = Normaliser(zeros, ones)
         self._good = self._snapshot(0, self._obs_norm)
-        self._bundles = BundleMaker(task, method.policy)
+        self._bundles = BundleMaker(task, self.method.policy)
         self._accepted_updates = self._rejected_updates = 0
 
     @property

@@ -179,15 +179,4 @@ def mb_mpo(task: Task, config: MbMpoConfig | None = None, *, seed: int = 0, devi
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MbMpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MbMpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MbMpo, config or MbMpoConfig(), seed=seed, device=device)

@@ -93,15 +93,4 @@ def me_ppo(task: Task, config: MePpoConfig | None = None, *, seed: int = 0, devi
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MePpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MePpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MePpo, config or MePpoConfig(), seed=seed, device=device)

@@ -92,15 +92,4 @@ def me_trpo(task: Task, config: MeTrpoConfig | None = None, *, seed: int = 0, de
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MeTrpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MeTrpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MeTrpo, config or MeTrpoConfig(), seed=seed, device=device)
