@@ -44,7 +44,8 @@ class MePpo:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
         for part in (config, config.imagination, config.policy, config.ppo):
             check(part)
-        self._config, self._value = config, ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1))
+        self._config = config
+        self._value = ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1), config.ppo.value_members)
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._update = PpoUpdate(self.policy, self._value, config.ppo, generator)
 

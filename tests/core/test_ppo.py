@@ -69,6 +69,17 @@ def test_update_moves_the_policy_towards_better_actions_and_the_value_towards_th
     assert value.mean() > 0.3
 
 
+def test_every_member_of_the_value_moves_towards_the_returns():
+    value, policy = ValueMlp((2, 8, 1), members=3), GaussianMlp(2, 1)
+    settings = PpoConfig(max_kl=10.0, minibatch=100, learning_rate=1e-2)
+    update = PpoUpdate(policy, value, settings, torch.Generator().manual_seed(0))
+    data = samples(update, policy)
+    update.step(data)
+    each = value.normalised(update.value_parameters, data.obs.expand(3, *data.obs.shape))
+    assert (each.mean(1) > 0.3).all()
+    assert each.std(0).mean() > 0.01
+
+
 def test_update_stops_when_the_policy_has_moved_too_far():
     update, policy = updater(max_kl=1e-3, minibatch=100, learning_rate=1e-3, epochs=50), GaussianMlp(2, 1)
     data = samples(update, policy)
