@@ -80,6 +80,7 @@ class Bptt:
         for name, tensor in self._parameters.items():
             tensor.grad = -gradient.slope[name]
         self._optimiser.step()
+        self.policy.project_(self._parameters)
         (rollouts,) = kept
         _, returns = self._value.advantages(rollouts)
         self._value.fit(rollouts.obs[:-1][rollouts.alive].detach(), returns[rollouts.alive])

@@ -154,6 +154,7 @@ class MbMpo:
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"meta-gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
+            self.policy.project_(self._theta)
 
     def _improve_by_trpo(self, batch: MetaBatch) -> None:
         step = trpo_step(
@@ -167,6 +168,7 @@ class MbMpo:
             for live, new in zip((self._theta, self._step_sizes), moved, strict=True):
                 for name, tensor in live.items():
                     tensor.copy_(new[name])
+        self.policy.project_(self._theta)
 
     def _fit_value(self, rollouts: Rollouts) -> None:
         _, returns = self._value.advantages(rollouts)

@@ -82,6 +82,7 @@ class MeTrpo:
             self._config.trpo,
         )
         self._parameters = step.parameters
+        self.policy.project_(self._parameters)
         self._value.fit(obs, returns[alive])
         return rollouts.steps
 

@@ -102,6 +102,7 @@ class PpoUpdate:
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"policy gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
+            self._policy.project_(self.policy_parameters)
         return kl
 
     def _minibatches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:

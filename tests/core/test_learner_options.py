@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
-from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.models.ensemble import EnsembleConfig
@@ -33,6 +34,23 @@ def replay():
     for index in range(3):
         buffer.add(point_episode(rng, index=index))
     return buffer
+
+
+@pytest.mark.parametrize("name", [*METHODS, "mb-mpo, trpo"])
+def test_a_spread_that_a_step_took_below_its_bound_is_put_back(name, replay):
+    method, config = METHODS.get(name) or (mb_mpo, MbMpoConfig(**SHORT, outer=OuterStepConfig(method="trpo")))
+    learner = method(PointTask(), config, seed=0)
+    iterate, after = learner.method.iterate, []
+
+    def from_below(world):
+        learner.method.trained.policy["log_std"].data.fill_(-9.0)
+        steps = iterate(world)
+        after.append(learner.method.trained.policy["log_std"].detach().clone())
+        return steps
+
+    learner.method.iterate = from_below
+    assert not learner.round(replay).problem
+    assert torch.stack(after).exp().min() == pytest.approx(config.policy.min_std)
 
 
 def several_values(config, count: int):
