@@ -14,6 +14,7 @@ from torch import Tensor
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.config import check, setting
@@ -38,6 +39,7 @@ class BpttConfig:
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class Bptt:
@@ -47,7 +49,7 @@ class Bptt:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
         for part in (config, config.imagination, config.policy):
             check(part)
-        self._config = config
+        self._config, self._generator = config, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
         self.replace(Trained(self.policy.initial(generator), self._value.parameters))
@@ -56,6 +58,10 @@ class Bptt:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._parameters, self._value.parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(self.policy.initial(self._generator), self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters, with a fresh optimiser."""

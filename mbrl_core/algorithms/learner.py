@@ -1,7 +1,7 @@
 """The loop that all methods share: fit the ensemble, improve the policy in it, validate, keep the last good policy.
 
-A method is one file of its own; it says how one policy iteration is made. Warm starts throughout: rounds are seconds
-apart, so ensemble, policy and value go on from where they were.
+A method is one file of its own; it says how one policy iteration is made. Warm starts: rounds are seconds apart, so
+ensemble, policy and value go on from where they were, unless the settings ask for a `restart` of policy and value.
 """
 
 import time
@@ -17,8 +17,10 @@ from torch import Tensor
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_learner, save_learner
+from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.report import RoundReport
-from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
+from mbrl_core.algorithms.restart import with_initial_spread
+from mbrl_core.algorithms.validation import Score, ValidationConfig, score
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
@@ -60,6 +62,9 @@ class Method(Protocol):
     def trained(self) -> Trained:
         """What is being improved; live tensors."""
 
+    def initial(self) -> Trained:
+        """Draw fresh parameters; what is being improved stays what it is."""
+
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""
 
@@ -89,6 +94,10 @@ class LearnerConfig(Protocol):
     @property
     def validation(self) -> ValidationConfig:
         """The 70 % rule."""
+
+    @property
+    def restart(self) -> str:
+        """What a round begins afresh, one of RESTARTS."""
 
 
 Config = TypeVar("Config", bound=LearnerConfig)
@@ -140,7 +149,7 @@ class Learner:
         members, rollouts = check(config.ensemble).members, config.imagination.rollouts
         if rollouts % members:
             raise refuse("imagination.rollouts", f"a multiple of {members} members", rollouts)
-        self._validation, self._iterations = check(config.validation), config.iterations
+        self._validation, self._iterations, self._restart = check(config.validation), config.iterations, config.restart
         self._rng = np.random.default_rng((seed, 1))
         self.ensemble = Ensemble(task.input_dim, task.learned_dim, config.ensemble, seed=seed, device=self._device)
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
@@ -222,25 +231,35 @@ class Learner:
         self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
     ) -> None:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
-        every, failures = self._validation.every, 0
+        every = self._validation.every
         self._renormalise(data)
         world = World(self._task, self.ensemble, self._obs_norm, data.states, self._goals, self._generator)
         with _timed(tally, "validating", on_phase):
             starts, goals = self._validation_set(data)
-            best = self._score(starts, goals)
+            referee = self._begin(starts, goals)
         for iteration in range(1, self._iterations + 1):
-            if should_stop() or failures >= self._validation.patience:
+            if should_stop() or referee.failures >= self._validation.patience:
                 break
             with _timed(tally, "improving", on_phase):
                 tally.imagined_steps += self.method.iterate(world)
             if iteration % every == 0 or iteration == self._iterations:
                 with _timed(tally, "validating", on_phase):
-                    fresh = self._score(starts, goals)
-                    tally.ratio = improved_share(best, fresh)
-                    good = tally.ratio >= self._validation.ratio
-                best, failures = (fresh, 0) if good else (best, failures + 1)
-                self._judge(good, data)
-        tally.imagined_return, tally.imagined_success = float(best.returns.mean()), float(best.success.mean())
+                    tally.ratio, good = referee.judge(self._score(starts, goals))
+                self._count(good, data)
+        kept = referee.kept
+        tally.imagined_return, tally.imagined_success = float(kept.returns.mean()), float(kept.success.mean())
+
+    def _begin(self, starts: Tensor, goals: Tensor) -> Referee:
+        """Restart what the settings say; a policy drawn afresh has the last good one to beat."""
+        before = self._score(starts, goals)
+        if self._restart == "all":
+            self.method.replace(self.method.initial())
+            return Referee(self._validation, self._score(starts, goals), to_beat=before)
+        if self._restart == "spread":
+            trained = self.method.trained
+            policy = with_initial_spread(self.method.policy, trained.policy)
+            self.method.replace(trained._replace(policy=policy))
+        return Referee(self._validation, before)
 
     def _score(self, starts: Tensor, goals: Tensor) -> Score:
         parameters = self.method.trained.policy
@@ -248,7 +267,7 @@ class Learner:
         policy, norm = self.method.policy, self._obs_norm
         return score(self._task, self.ensemble, policy, parameters, norm, starts, goals, horizon)
 
-    def _judge(self, good: bool, data: Dataset) -> None:
+    def _count(self, good: bool, data: Dataset) -> None:
         """Count a validation, and remember a policy that passed it."""
         if not good:
             self._rejected_updates += 1

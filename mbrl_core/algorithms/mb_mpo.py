@@ -29,6 +29,7 @@ from mbrl_core.algorithms.meta_objective import (
     parted,
     steps_by_task,
 )
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
@@ -66,6 +67,7 @@ class MbMpoConfig:
     outer: OuterStepConfig = setting(OuterStepConfig(), doc="the outer step")
     value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MbMpo:
@@ -76,18 +78,19 @@ class MbMpo:
         parts = (config.imagination, config.policy, config.inner, config.objective, config.outer, config.outer.trpo)
         for part in (config, *parts):
             check(part)
-        self._config, self._tasks = config, config.ensemble.members
+        self._config, self._tasks, self._generator = config, config.ensemble.members, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
-        policy = self.policy.initial(generator)
-        step_sizes = uniform_step_sizes(policy, config.inner.step_size)
-        adapted = for_tasks(policy, self._tasks)
-        self.replace(Trained(policy, self._value.parameters, step_sizes, adapted))
+        self.replace(self._unadapted(self._value.parameters))
 
     @property
     def trained(self) -> Trained:
         """Meta-policy, value, step sizes, and the policies that the last inner step has made."""
         return Trained(self._theta, self._value.parameters, self._step_sizes, self._adapted)
+
+    def initial(self) -> Trained:
+        """Draw a fresh meta-policy and value; step sizes are those of the start."""
+        return self._unadapted(self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -110,6 +113,12 @@ class MbMpo:
         for rollouts in (before, after):
             self._fit_value(rollouts)
         return before.steps + after.steps
+
+    def _unadapted(self, value: Parameters) -> Trained:
+        """Draw a meta-policy that no inner step has adapted yet."""
+        policy = self.policy.initial(self._generator)
+        step_sizes = uniform_step_sizes(policy, self._config.inner.step_size)
+        return Trained(policy, value, step_sizes, for_tasks(policy, self._tasks))
 
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
         shape = self._config.imagination

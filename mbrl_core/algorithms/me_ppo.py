@@ -15,6 +15,7 @@ from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.learner import Learner, World
 from mbrl_core.algorithms.ppo import PpoConfig, PpoUpdate, Samples
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.config import check, setting
@@ -35,6 +36,7 @@ class MePpoConfig:
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     ppo: PpoConfig = setting(PpoConfig(), doc="its update")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MePpo:
@@ -53,6 +55,10 @@ class MePpo:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._update.policy_parameters, self._update.value_parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(*self._update.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""

@@ -11,6 +11,7 @@ import torch
 
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.learner import Learner, World
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.trpo import TrpoConfig, importance_surrogate, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
@@ -33,6 +34,7 @@ class MeTrpoConfig:
     trpo: TrpoConfig = setting(TrpoConfig(), doc="its step")
     value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MeTrpo:
@@ -42,7 +44,7 @@ class MeTrpo:
         """Draw a fresh policy. Raises ValueError for a setting that is out of bounds."""
         for part in (config, config.imagination, config.policy, config.trpo):
             check(part)
-        self._config = config
+        self._config, self._generator = config, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._parameters: Parameters = self.policy.initial(generator)
         self._value = ValueFit(task.obs_dim, config.value, generator)
@@ -51,6 +53,10 @@ class MeTrpo:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._parameters, self._value.parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(self.policy.initial(self._generator), self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""

@@ -62,7 +62,11 @@ class PpoUpdate:
     def __init__(self, policy: GaussianMlp, value: ValueMlp, config: PpoConfig, generator: torch.Generator) -> None:
         """Draw initial parameters."""
         self._policy, self._value, self._config, self._generator = policy, value, config, generator
-        self.replace(policy.initial(generator), value.initial(generator))
+        self.replace(*self.initial())
+
+    def initial(self) -> tuple[Parameters, Parameters]:
+        """Draw fresh parameters of policy and value."""
+        return self._policy.initial(self._generator), self._value.initial(self._generator)
 
     def replace(self, policy_parameters: Parameters, value_parameters: Parameters) -> None:
         """Go on from other parameters, with a fresh optimiser."""

@@ -34,7 +34,11 @@ class ValueFit:
         """Draw initial parameters. Raises ValueError for a setting that is out of bounds."""
         self._value, self._config = ValueMlp((obs_dim, *check(config).hidden, 1), config.members), config
         self._generator = generator
-        self.replace(self._value.initial(generator))
+        self.replace(self.initial())
+
+    def initial(self) -> Parameters:
+        """Draw fresh parameters."""
+        return self._value.initial(self._generator)
 
     def replace(self, parameters: Parameters) -> None:
         """Go on from other parameters, with a fresh optimiser."""
