@@ -14,6 +14,7 @@ from torch import Tensor
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.learner import Learner
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.algorithms.world import World
@@ -39,6 +40,7 @@ class BpttConfig:
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class Bptt:
@@ -49,7 +51,7 @@ class Bptt:
         for part in (config, config.policy):
             check(part)
         check_imagination(config.imagination, config.ensemble)
-        self._config = config
+        self._config, self._generator = config, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
         self.replace(Trained(self.policy.initial(generator), self._value.parameters))
@@ -58,6 +60,10 @@ class Bptt:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._parameters, self._value.parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(self.policy.initial(self._generator), self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -79,6 +85,7 @@ class Bptt:
         for name, tensor in self._parameters.items():
             tensor.grad = -gradient.slope[name]
         self._optimiser.step()
+        self.policy.project_(self._parameters)
         (rollouts,) = kept
         _, returns = self._value.advantages(rollouts)
         self._value.fit(rollouts.obs[:-1][rollouts.alive].detach(), returns[rollouts.alive])
@@ -91,15 +98,4 @@ def bptt(task: Task, config: BpttConfig | None = None, *, seed: int = 0, device:
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or BpttConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        Bptt(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, Bptt, config or BpttConfig(), seed=seed, device=device)

@@ -1,7 +1,7 @@
 """The loop that all methods share: fit the ensemble, improve the policy in it, validate, keep the last good policy.
 
-A method is one file of its own; it says how one policy iteration is made. Warm starts throughout: rounds are seconds
-apart, so ensemble, policy and value go on from where they were.
+A method is one file of its own; it says how one policy iteration is made. Warm starts: rounds are seconds apart, so
+ensemble, policy and value go on from where they were, unless the settings ask for a `restart` of policy and value.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.algorithms.adaptation import Adapts
 from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_learner, save_learner
+from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
-from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share, score
+from mbrl_core.algorithms.restart import with_initial_spread
+from mbrl_core.algorithms.validation import Score, ValidationConfig, score
 from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
 from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.perturbed_ensemble import make_ensemble
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, rebased
@@ -47,6 +50,9 @@ class Method(Protocol):
     def trained(self) -> Trained:
         """What is being improved; live tensors."""
 
+    def initial(self) -> Trained:
+        """Draw fresh parameters; what is being improved stays what it is."""
+
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""
 
@@ -56,6 +62,33 @@ class Method(Protocol):
         Raises:
           FloatingPointError: a loss or a gradient is not finite.
         """
+
+
+class LearnerConfig(Protocol):
+    """What the settings of every method have in common."""
+
+    @property
+    def iterations(self) -> int:
+        """Policy iterations in a round."""
+
+    @property
+    def ensemble(self) -> EnsembleConfig:
+        """Size and training of the models."""
+
+    @property
+    def imagination(self) -> ImaginationConfig:
+        """Rollouts of one iteration."""
+
+    @property
+    def validation(self) -> ValidationConfig:
+        """The 70 % rule."""
+
+    @property
+    def restart(self) -> str:
+        """What a round begins afresh, one of RESTARTS."""
+
+
+Config = TypeVar("Config", bound=LearnerConfig)
 
 
 @dataclass
@@ -82,42 +115,38 @@ class Learner:
     def __init__(
         self,
         task: Task,
-        method: Method,
+        method: Callable[[Task, Config, torch.Generator], Method],
+        config: Config,
         *,
-        ensemble: EnsembleConfig,
-        validation: ValidationConfig,
-        iterations: int,
-        rollouts: int,
-        generator: torch.Generator,
         seed: int,
+        device: str,
     ) -> None:
-        """Draw a fresh ensemble.
+        """Draw a fresh policy, then a fresh ensemble.
 
         Args:
           task: what is known.
-          method: how a policy is improved.
-          ensemble: size and training of the models.
-          validation: the 70 % rule.
-          iterations: policy iterations in a round.
-          rollouts: of one iteration.
-          generator: the method's; draws starts and noise.
-          seed: of the ensemble and of goals.
+          method: its class; the generator, shared with the learner, draws starts and noise.
+          config: all settings of the method.
+          seed: of everything.
+          device: torch's name of where to learn.
 
         Raises:
           ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
         """
-        for part in (ensemble, validation):
-            check(part)
-        if rollouts % ensemble.asked:
-            raise refuse("imagination.rollouts", f"a multiple of {ensemble.asked} members", rollouts)
-        self._task, self.method, self._device = task, method, str(generator.device)
-        self._validation, self._iterations = validation, iterations
-        self._rng, self._generator = np.random.default_rng((seed, 1)), generator
-        self.ensemble = make_ensemble(task.input_dim, task.learned_dim, ensemble, seed=seed, device=self._device)
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._task, self.method = task, method(task, config, self._generator)
+        self._device = str(self._generator.device)
+        members, rollouts = check(config.ensemble).asked, config.imagination.rollouts
+        if rollouts % members:
+            raise refuse("imagination.rollouts", f"a multiple of {members} members", rollouts)
+        self._validation, self._iterations, self._restart = check(config.validation), config.iterations, config.restart
+        self._rng = np.random.default_rng((seed, 1))
+        width_in, width_out = task.input_dim, task.learned_dim
+        self.ensemble = make_ensemble(width_in, width_out, config.ensemble, seed=seed, device=self._device)
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
         self._obs_norm = Normaliser(zeros, ones)
         self._good = self._snapshot(0, self._obs_norm)
-        self._bundles = BundleMaker(task, method.policy)
+        self._bundles = BundleMaker(task, self.method.policy)
         self._accepted_updates = self._rejected_updates = 0
 
     @property
@@ -209,26 +238,36 @@ class Learner:
         self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
     ) -> None:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
-        every, failures = self._validation.every, 0
+        every = self._validation.every
         self._renormalise(data)
         world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
         with _timed(tally, "validating", on_phase):
             starts, goals = self._validation_set(data)
-            best = self._score(starts, goals)
+            referee = self._begin(starts, goals)
         for iteration in range(1, self._iterations + 1):
-            if should_stop() or failures >= self._validation.patience:
+            if should_stop() or referee.failures >= self._validation.patience:
                 break
             with _timed(tally, "improving", on_phase):
                 tally.imagined_steps += self.method.iterate(world)
             tally.inner = self.method.inner if isinstance(self.method, Adapts) else None
             if iteration % every == 0 or iteration == self._iterations:
                 with _timed(tally, "validating", on_phase):
-                    fresh = self._score(starts, goals)
-                    tally.ratio = improved_share(best, fresh)
-                    good = tally.ratio >= self._validation.ratio
-                best, failures = (fresh, 0) if good else (best, failures + 1)
-                self._judge(good, data)
-        tally.imagined_return, tally.imagined_success = float(best.returns.mean()), float(best.success.mean())
+                    tally.ratio, good = referee.judge(self._score(starts, goals))
+                self._count(good, data)
+        kept = referee.kept
+        tally.imagined_return, tally.imagined_success = float(kept.returns.mean()), float(kept.success.mean())
+
+    def _begin(self, starts: Tensor, goals: Tensor) -> Referee:
+        """Restart what the settings say; a policy drawn afresh has the last good one to beat."""
+        before = self._score(starts, goals)
+        if self._restart == "all":
+            self.method.replace(self.method.initial())
+            return Referee(self._validation, self._score(starts, goals), to_beat=before)
+        if self._restart == "spread":
+            trained = self.method.trained
+            policy = with_initial_spread(self.method.policy, trained.policy)
+            self.method.replace(trained._replace(policy=policy))
+        return Referee(self._validation, before)
 
     def _score(self, starts: Tensor, goals: Tensor) -> Score:
         parameters = self.method.trained.policy
@@ -236,7 +275,7 @@ class Learner:
         policy, norm = self.method.policy, self._obs_norm
         return score(self._task, self.ensemble, policy, parameters, norm, starts, goals, horizon)
 
-    def _judge(self, good: bool, data: Dataset) -> None:
+    def _count(self, good: bool, data: Dataset) -> None:
         """Count a validation, and remember a policy that passed it."""
         if not good:
             self._rejected_updates += 1

@@ -40,6 +40,7 @@ from mbrl_core.algorithms.meta_objective import (
     steps_by_task,
 )
 from mbrl_core.algorithms.report import InnerReport
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
@@ -80,6 +81,7 @@ class MbMpoConfig:
     outer: OuterStepConfig = setting(OuterStepConfig(), doc="the outer step")
     value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MbMpo:
@@ -91,19 +93,20 @@ class MbMpo:
         for part in (config, *parts):
             check(part)
         check_imagination(config.imagination, config.ensemble, own_members=True)
-        self._config, self._tasks = config, config.ensemble.asked
+        self._config, self._tasks, self._generator = config, config.ensemble.asked, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
-        policy = self.policy.initial(generator)
-        step_sizes = uniform_step_sizes(policy, config.inner.step_size)
-        adapted = for_tasks(policy, self._tasks)
         self.inner = InnerReport(return_before=0.0, return_after=0.0, kl=0.0)  # of the last iteration
-        self.replace(Trained(policy, self._value.parameters, step_sizes, adapted))
+        self.replace(self._unadapted(self._value.parameters))
 
     @property
     def trained(self) -> Trained:
         """Meta-policy, value, step sizes, and the policies that the last inner step has made."""
         return Trained(self._theta, self._value.parameters, self._step_sizes, self._adapted)
+
+    def initial(self) -> Trained:
+        """Draw a fresh meta-policy and value; step sizes are those of the start."""
+        return self._unadapted(self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -143,6 +146,12 @@ class MbMpo:
         )
         return adapt(self.policy, now.policy, now.step_sizes, batch, config.inner.form)
 
+    def _unadapted(self, value: Parameters) -> Trained:
+        """Draw a meta-policy that no inner step has adapted yet."""
+        policy = self.policy.initial(self._generator)
+        step_sizes = uniform_step_sizes(policy, self._config.inner.step_size)
+        return Trained(policy, value, step_sizes, for_tasks(policy, self._tasks))
+
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
         with torch.no_grad():
             return world.imagine(by_member(self.policy, acting), self._config.imagination)
@@ -178,6 +187,7 @@ class MbMpo:
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"meta-gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
+            self.policy.project_(self._theta)
 
     def _improve_by_trpo(self, batch: MetaBatch) -> None:
         step = trpo_step(
@@ -191,6 +201,7 @@ class MbMpo:
             for live, new in zip((self._theta, self._step_sizes), moved, strict=True):
                 for name, tensor in live.items():
                     tensor.copy_(new[name])
+        self.policy.project_(self._theta)
 
     def _fit_value(self, rollouts: Rollouts) -> None:
         _, returns = self._value.advantages(rollouts)
@@ -207,15 +218,4 @@ def mb_mpo(task: Task, config: MbMpoConfig | None = None, *, seed: int = 0, devi
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MbMpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MbMpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MbMpo, config or MbMpoConfig(), seed=seed, device=device)

@@ -16,6 +16,7 @@ from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.advantage import gae
 from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.ppo import PpoConfig, PpoUpdate, Samples
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.algorithms.world import World
@@ -37,6 +38,7 @@ class MePpoConfig:
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     ppo: PpoConfig = setting(PpoConfig(), doc="its update")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MePpo:
@@ -47,7 +49,8 @@ class MePpo:
         for part in (config, config.policy, config.ppo):
             check(part)
         check_imagination(config.imagination, config.ensemble)
-        self._config, self._value = config, ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1))
+        self._config = config
+        self._value = ValueMlp((task.obs_dim, *config.ppo.value_hidden, 1), config.ppo.value_members)
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._update = PpoUpdate(self.policy, self._value, config.ppo, generator)
 
@@ -55,6 +58,10 @@ class MePpo:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._update.policy_parameters, self._update.value_parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(*self._update.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""
@@ -87,15 +94,4 @@ def me_ppo(task: Task, config: MePpoConfig | None = None, *, seed: int = 0, devi
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MePpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MePpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MePpo, config or MePpoConfig(), seed=seed, device=device)

@@ -12,6 +12,7 @@ import torch
 
 from mbrl_core.algorithms.accepted import Trained
 from mbrl_core.algorithms.learner import Learner
+from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.trpo import TrpoConfig, importance_surrogate, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
@@ -35,6 +36,7 @@ class MeTrpoConfig:
     trpo: TrpoConfig = setting(TrpoConfig(), doc="its step")
     value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
+    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MeTrpo:
@@ -45,7 +47,7 @@ class MeTrpo:
         for part in (config, config.policy, config.trpo):
             check(part)
         check_imagination(config.imagination, config.ensemble)
-        self._config = config
+        self._config, self._generator = config, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._parameters: Parameters = self.policy.initial(generator)
         self._value = ValueFit(task.obs_dim, config.value, generator)
@@ -54,6 +56,10 @@ class MeTrpo:
     def trained(self) -> Trained:
         """Policy and value."""
         return Trained(self._parameters, self._value.parameters)
+
+    def initial(self) -> Trained:
+        """Draw a fresh policy and value."""
+        return Trained(self.policy.initial(self._generator), self._value.initial())
 
     def replace(self, trained: Trained) -> None:
         """Go on from other parameters."""
@@ -75,6 +81,7 @@ class MeTrpo:
             self._config.trpo,
         )
         self._parameters = step.parameters
+        self.policy.project_(self._parameters)
         self._value.fit(obs, returns[alive])
         return rollouts.steps
 
@@ -85,15 +92,4 @@ def me_trpo(task: Task, config: MeTrpoConfig | None = None, *, seed: int = 0, de
     Raises:
       ValueError: a setting is out of bounds, or the rollouts cannot be shared evenly among the members.
     """
-    config = config or MeTrpoConfig()
-    generator = torch.Generator(device).manual_seed(seed)
-    return Learner(
-        task,
-        MeTrpo(task, config, generator),
-        ensemble=config.ensemble,
-        validation=config.validation,
-        iterations=config.iterations,
-        rollouts=config.imagination.rollouts,
-        generator=generator,
-        seed=seed,
-    )
+    return Learner(task, MeTrpo, config or MeTrpoConfig(), seed=seed, device=device)

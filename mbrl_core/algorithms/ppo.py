@@ -1,7 +1,8 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347, eq. 7) with a learned value function.
 
 Departures: no value clipping and no entropy term (the policy's smallest spread is bounded instead); an update stops
-early when the policy has moved by more than `max_kl`.
+early when the policy has moved by more than `max_kl`; several value functions, each with its own rows, share an update
+by the mean of their losses.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mbrl_core.algorithms.minibatches import bootstrapped, shuffled
 from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.config import setting
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
@@ -28,6 +30,9 @@ class PpoConfig:
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     max_kl: float = setting(0.03, doc="an update stops beyond this distance from the old policy", unit="nats", low=0)
     value_hidden: tuple[int, ...] = setting((64, 64), doc="widths of the value function's hidden layers", low=1)
+    value_members: int = setting(
+        1, doc="value functions, each with its own bootstrap; their mean is used", low=1, high=64
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class PpoUpdate:
     def __init__(self, policy: GaussianMlp, value: ValueMlp, config: PpoConfig, generator: torch.Generator) -> None:
         """Draw initial parameters."""
         self._policy, self._value, self._config, self._generator = policy, value, config, generator
-        self.replace(policy.initial(generator), value.initial(generator))
+        self.replace(*self.initial())
+
+    def initial(self) -> tuple[Parameters, Parameters]:
+        """Draw fresh parameters of policy and value."""
+        return self._policy.initial(self._generator), self._value.initial(self._generator)
 
     def replace(self, policy_parameters: Parameters, value_parameters: Parameters) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -83,24 +92,27 @@ class PpoUpdate:
         """
         config, kl = self._config, 0.0
         targets = (samples.returns - self.value_parameters["mean"]) / self.value_parameters["scale"]
-        for rows in self._minibatches(len(samples.obs)):
-            obs = samples.obs[rows]
-            log_prob = self._policy.log_prob(self.policy_parameters, obs, samples.actions[rows])
+        for rows, value_rows in self._minibatches(len(samples.obs)):
+            log_prob = self._policy.log_prob(self.policy_parameters, samples.obs[rows], samples.actions[rows])
             log_ratio = log_prob - samples.log_prob[rows]
             kl = float(kl_estimate(log_ratio.detach()))
             if kl > config.max_kl:
                 break
             policy_loss = clipped_loss(torch.exp(log_ratio), samples.advantages[rows], config.clip)
-            error = self._value.normalised(self.value_parameters, obs) - targets[rows]
+            error = self._value.normalised(self.value_parameters, samples.obs[value_rows]) - targets[value_rows]
             self._optimiser.zero_grad()
             (policy_loss + 0.5 * (error * error).mean()).backward()
             norm = torch.nn.utils.clip_grad_norm_(self._trained, config.max_gradient)
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"policy gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
+            self._policy.project_(self.policy_parameters)
         return kl
 
-    def _minibatches(self, count: int) -> Iterator[Tensor]:
-        for _ in range(self._config.epochs):
-            order = torch.randperm(count, generator=self._generator, device=self._generator.device)
-            yield from torch.split(order, self._config.minibatch)
+    def _minibatches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows for the policy, and for the value: the same (size,), or each member's own (V, size) where V > 1."""
+        size, passes, members = self._config.minibatch, self._config.epochs, self._value.members
+        policy_rows = shuffled(count, size, passes, self._generator)
+        if members == 1:
+            return ((rows, rows) for rows in policy_rows)
+        return zip(policy_rows, bootstrapped(count, members, size, passes, self._generator), strict=True)

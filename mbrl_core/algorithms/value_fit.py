@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_core.algorithms.advantage import gae
+from mbrl_core.algorithms.minibatches import bootstrapped, shuffled
 from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.config import check, setting
 from mbrl_core.models.roll_out import Rollouts
@@ -23,6 +24,7 @@ class ValueConfig:
     minibatch: int = setting(1000, doc="imagined steps per gradient step", low=1)
     learning_rate: float = setting(7e-4, doc="Adam's step size", low=1e-7, high=1.0)
     hidden: tuple[int, ...] = setting((64, 64), doc="widths of the hidden layers", low=1)
+    members: int = setting(1, doc="value functions, each with its own bootstrap; their mean is used", low=1, high=64)
 
 
 class ValueFit:
@@ -30,9 +32,13 @@ class ValueFit:
 
     def __init__(self, obs_dim: int, config: ValueConfig, generator: torch.Generator) -> None:
         """Draw initial parameters. Raises ValueError for a setting that is out of bounds."""
-        self._value, self._config = ValueMlp((obs_dim, *check(config).hidden, 1)), config
+        self._value, self._config = ValueMlp((obs_dim, *check(config).hidden, 1), config.members), config
         self._generator = generator
-        self.replace(self._value.initial(generator))
+        self.replace(self.initial())
+
+    def initial(self) -> Parameters:
+        """Draw fresh parameters."""
+        return self._value.initial(self._generator)
 
     def replace(self, parameters: Parameters) -> None:
         """Go on from other parameters, with a fresh optimiser."""
@@ -64,6 +70,8 @@ class ValueFit:
             self._optimiser.step()
 
     def _minibatches(self, count: int) -> Iterator[Tensor]:
-        for _ in range(self._config.epochs):
-            order = torch.randperm(count, generator=self._generator, device=self._generator.device)
-            yield from torch.split(order, self._config.minibatch)
+        """Rows of each gradient step, as `normalised` takes their observations: (size,), or (V, size) where V > 1."""
+        size, passes, members = self._config.minibatch, self._config.epochs, self._value.members
+        if members == 1:
+            return shuffled(count, size, passes, self._generator)
+        return bootstrapped(count, members, size, passes, self._generator)

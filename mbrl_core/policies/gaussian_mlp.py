@@ -75,6 +75,7 @@ class GaussianMlp:
         self.sizes = (obs_dim, *self.config.hidden, action_dim)
         self.layers = len(self.sizes) - 1
         self.shapes = mlp_shapes(self.sizes) | {"log_std": (action_dim,)}
+        self._min_log_std = math.log(self.config.min_std)
 
     @property
     def count(self) -> int:
@@ -87,9 +88,18 @@ class GaussianMlp:
         return initial_mlp(self.sizes, generator, last_gain=0.01) | {"log_std": log_std}
 
     def distribution(self, parameters: Parameters, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (..., A) and log standard deviation (A,) of the action, given normalised observations (..., O)."""
-        log_std = parameters["log_std"].clamp(min=math.log(self.config.min_std))
+        """Mean (..., A) and log standard deviation (A,) of the action, given normalised observations (..., O).
+
+        The spread is never below `min_std`, whatever the parameters are. Its gradient is whole at the bound, and zero
+        below it: `project_` keeps parameters that are being learned from getting there.
+        """
+        log_std = parameters["log_std"].clamp(min=self._min_log_std)
         return mlp(parameters, obs, self.layers), log_std
+
+    @torch.no_grad()
+    def project_(self, parameters: Parameters) -> None:
+        """Put a spread that a step has taken below its bound back on it, in place; the distribution is the same."""
+        parameters["log_std"].clamp_(min=self._min_log_std)
 
     def log_prob(self, parameters: Parameters, obs: Tensor, action: Tensor) -> Tensor:
         """Log density of actions (..., A), before any clipping, given normalised observations (..., O): (...) nats."""

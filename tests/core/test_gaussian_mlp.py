@@ -40,6 +40,25 @@ def test_spread_never_falls_below_its_bound():
     assert torch.allclose(log_std.exp(), torch.tensor(0.2))
 
 
+def test_a_spread_on_its_bound_can_widen():
+    policy, parameters = policy_and_parameters(min_std=0.2)
+    parameters["log_std"].fill_(-9.0)
+    before = policy.distribution(parameters, torch.zeros(1, 3))
+    policy.project_(parameters)
+    after = policy.distribution(parameters, torch.zeros(1, 3))
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True)), "projecting changes no distribution"
+    log_std = parameters["log_std"].requires_grad_()
+    far = torch.full((1, 2), 3.0)  # 15 standard deviations away: more spread would make it likelier
+    policy.log_prob(parameters, torch.zeros(1, 3), far).sum().backward()
+    assert log_std.grad.tolist() == pytest.approx([15**2 - 1] * 2, rel=1e-4)
+
+
+def test_projecting_leaves_a_spread_above_its_bound():
+    policy, parameters = policy_and_parameters(min_std=0.2, initial_std=0.5)
+    policy.project_(parameters)
+    assert torch.allclose(parameters["log_std"].exp(), torch.tensor(0.5))
+
+
 def test_rebased_parameters_compute_the_same_with_the_new_normaliser():
     policy, parameters = policy_and_parameters()
     old = Normaliser(torch.tensor([1.0, 0.0, -1.0]), torch.tensor([1.0, 2.0, 0.5]))

@@ -69,6 +69,43 @@ def test_update_moves_the_policy_towards_better_actions_and_the_value_towards_th
     assert value.mean() > 0.3
 
 
+def narrow() -> tuple[PpoUpdate, GaussianMlp]:
+    """A policy on its smallest spread, and its update."""
+    policy = GaussianMlp(2, 1, PolicyConfig(initial_std=0.1, min_std=0.1))
+    settings = PpoConfig(max_kl=10.0, minibatch=100, learning_rate=1e-2)
+    return PpoUpdate(policy, ValueMlp((2, 8, 1)), settings, torch.Generator().manual_seed(0)), policy
+
+
+def rewarding(update: PpoUpdate, policy: GaussianMlp, sign: float) -> Samples:
+    """Actions far from the mean are good (1) or bad (-1)."""
+    generator = torch.Generator().manual_seed(1)
+    obs, noise = torch.randn(500, 2, generator=generator), torch.randn(500, 1, generator=generator)
+    with torch.no_grad():
+        actions = policy.distribution(update.policy_parameters, obs)[0] + 0.1 * noise
+        log_prob = policy.log_prob(update.policy_parameters, obs, actions)
+    return Samples(obs, actions, log_prob, sign * (noise[:, 0] ** 2 - 1), torch.zeros(500))
+
+
+def test_a_policy_on_its_smallest_spread_widens_when_that_pays():
+    update, policy = narrow()
+    update.step(rewarding(update, policy, -1.0))  # less spread would pay: it stays where it is
+    assert update.policy_parameters["log_std"].item() == pytest.approx(math.log(0.1))
+    for _ in range(3):
+        update.step(rewarding(update, policy, 1.0))
+    assert update.policy_parameters["log_std"].item() > math.log(0.1) + 0.01
+
+
+def test_every_member_of_the_value_moves_towards_the_returns():
+    value, policy = ValueMlp((2, 8, 1), members=3), GaussianMlp(2, 1)
+    settings = PpoConfig(max_kl=10.0, minibatch=100, learning_rate=1e-2)
+    update = PpoUpdate(policy, value, settings, torch.Generator().manual_seed(0))
+    data = samples(update, policy)
+    update.step(data)
+    each = value.normalised(update.value_parameters, data.obs.expand(3, *data.obs.shape))
+    assert (each.mean(1) > 0.3).all()
+    assert each.std(0).mean() > 0.01
+
+
 def test_update_stops_when_the_policy_has_moved_too_far():
     update, policy = updater(max_kl=1e-3, minibatch=100, learning_rate=1e-3, epochs=50), GaussianMlp(2, 1)
     data = samples(update, policy)

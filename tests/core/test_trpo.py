@@ -50,7 +50,7 @@ def test_kl_by_hand():
 def test_fisher_product_against_the_explicit_fisher():
     """F = E_obs[J^T diag(1 / sigma^2) J] of the mean's Jacobian, plus 2 for every log sigma."""
     policy, theta, data = case(0)
-    theta["log_std"] = torch.tensor([-0.5, 0.3], dtype=torch.float64)  # above the bound, which has no curvature
+    theta["log_std"] = torch.tensor([-0.5, 0.3], dtype=torch.float64)  # above the bound: below it there is no curvature
     flat = policy.flatten(theta)
     jacobian = torch.func.jacrev(lambda vector: policy.distribution(policy.unflatten(vector), data[0])[0])(flat)
     precision = torch.exp(-2 * theta["log_std"])

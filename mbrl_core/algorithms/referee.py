@@ -1,0 +1,38 @@
+"""Who is better, over a round: each policy against the best of the round, and against one from before if need be."""
+
+from typing import NamedTuple
+
+from mbrl_core.algorithms.validation import Score, ValidationConfig, improved_share
+
+
+class Verdict(NamedTuple):
+    """What a validation found."""
+
+    ratio: float  # share of members under which the policy is better than the round's best before it
+    good: bool  # keep it: most members see progress and, where there is another to beat, that it does
+
+
+class Referee:
+    """Applies the 70 % rule to a round's policies, one after the other."""
+
+    def __init__(self, rule: ValidationConfig, first: Score, to_beat: Score | None = None) -> None:
+        """Begin a round.
+
+        Args:
+          rule: what counts as an improvement.
+          first: of the policy that the round begins with.
+          to_beat: of the last good policy under the same ensemble, where the round begins with another one. A policy
+            is good only if it beats this too, so that the last good one stays until a better one is there.
+        """
+        self._rule, self._best, self._to_beat = rule, first, to_beat
+        self.kept = first if to_beat is None else to_beat  # of the last good policy
+        self.failures = 0  # validations without progress in a row
+
+    def judge(self, fresh: Score) -> Verdict:
+        """Judge the next policy; progress counts within the round even where the policy is not good yet."""
+        ratio = improved_share(self._best, fresh)
+        progress = ratio >= self._rule.ratio
+        good = progress and (self._to_beat is None or improved_share(self._to_beat, fresh) >= self._rule.ratio)
+        self._best, self.failures = (fresh, 0) if progress else (self._best, self.failures + 1)
+        self.kept = fresh if good else self.kept
+        return Verdict(ratio, good)
