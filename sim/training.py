@@ -204,7 +204,7 @@ class Training:
 
     def _write_progress(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._rows[0]))
+        writer = csv.DictWriter(text, list(self._rows[-1]))  # rounds of an earlier version may have fewer columns
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self._out / PROGRESS, text.getvalue().encode())
