@@ -92,6 +92,17 @@ def test_a_killed_run_that_is_resumed_ends_like_one_that_was_not(tmp_path, kill,
     assert without_times(broken) == without_times(straight)
 
 
+def test_a_run_of_a_version_that_reported_less_is_resumed(tmp_path):
+    training(tmp_path, steps=60).run(Silent())
+    checkpoint = read_checkpoint(tmp_path / CHECKPOINT)
+    for row in checkpoint.facts["run"]["rows"]:
+        del row["truncated_share"]
+    write_checkpoint(tmp_path / CHECKPOINT, checkpoint)
+    training(tmp_path, steps=120).run(Silent())
+    rows = without_times(tmp_path)[1]
+    assert [row["truncated_share"] for row in rows] == ["", "0.0"]
+
+
 def test_same_seed_same_curve_and_another_seed_another(tmp_path):
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
         training(tmp_path / name, steps=120, seed=seed).run(Silent())
