@@ -77,7 +77,7 @@ def main() -> None:
     minutes = (time.monotonic() - began_s) / 60 / len(means)
     figures = (statistics.mean(means), statistics.pstdev(means), min(means))
     method = f"SAC, stable-baselines3 {stable_baselines3.__version__}, learning rate {rate:g}"
-    cells = [args.env, method, f"{args.steps:,}", f"{len(means)} seeds", *map(number, figures)]
+    cells = [args.env, method, f"{args.steps:,}", f"{len(means)} of {len(means)}", *map(number, figures)]
     print("| " + " | ".join([*cells, f"{number(minutes)} minutes a seed"]) + " |")
 
 
