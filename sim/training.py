@@ -63,8 +63,8 @@ class Learner(Protocol):
     def version(self) -> int:
         """Version of the last good policy; 0 = none yet."""
 
-    def round(self, replay: Replay) -> RoundReport:
-        """Learn from all data so far."""
+    def round(self, replay: Replay, *, fit: bool = True) -> RoundReport:
+        """Learn from all data so far; without `fit` the ensemble stays as it is."""
 
     @property
     def adapted_policies(self) -> int:
@@ -172,19 +172,9 @@ class Training:
         collected = [episode.episode_return for episode in self._replay.episodes]
         self._learned_steps = self.real_steps
         row: Row = {"collected_return": float(np.mean(collected[self._rows[-1]["episodes"] if self._rows else 0 :]))}
-        row |= {f"curve_{name}": value for name, value in self._try_out().items()}
-        row |= {name: value for name, value in dataclasses.asdict(report).items() if name != "stopped"}
-        row["holdout_loss"] = float(np.mean(report.holdout_loss)) if report.holdout_loss else None
+        row |= try_out(self._env, self._task, self._learner, self._schedule.curve_episodes) | report_row(report)
         self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
         watcher.round(self._rows[-1])
-
-    def _try_out(self) -> Row:
-        """How the last good policy does now, for the learning curve alone; nothing where there is none."""
-        if not (self._learner.version and self._schedule.curve_episodes):
-            return {"return_mean": None, "return_min": None}
-        actor = Actor(self._learner.bundle())
-        returns = evaluate(self._env, self._task, actor, episodes=self._schedule.curve_episodes)
-        return {"return_mean": returns.mean, "return_min": returns.min}
 
     def _save(self) -> None:
         """The checkpoint first; the other files follow from it."""
@@ -203,11 +193,7 @@ class Training:
         self._write_progress()
 
     def _write_progress(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._rows[0]))
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_atomically(self._out / PROGRESS, text.getvalue().encode())
+        write_rows(self._out / PROGRESS, self._rows)
         if self._learner.version:
             self._learner.bundle().save(self._out / BUNDLE)
 
@@ -233,3 +219,27 @@ class Training:
 
     def _wall_s(self) -> float:
         return self._before_s + time.monotonic() - self._began_s
+
+
+def try_out(env: Env, task: GymTask, learner: Learner, episodes: int) -> Row:
+    """How the last good policy does now, for the learning curve alone; None where there is none."""
+    if not (learner.version and episodes):
+        return {"curve_return_mean": None, "curve_return_min": None}
+    returns = evaluate(env, task, Actor(learner.bundle()), episodes=episodes)
+    return {"curve_return_mean": returns.mean, "curve_return_min": returns.min}
+
+
+def report_row(report: RoundReport) -> Row:
+    """What a round has done, as numbers and words for a row of progress.csv."""
+    row = {name: value for name, value in dataclasses.asdict(report).items() if name != "stopped"}
+    row["holdout_loss"] = float(np.mean(report.holdout_loss)) if report.holdout_loss else None
+    return row
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write a CSV file, whole or not at all; the columns are those of the first row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

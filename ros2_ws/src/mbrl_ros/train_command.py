@@ -61,11 +61,8 @@ def train(config: TrainConfig) -> int:
     Raises:
       ValueError: a setting, the environment or the folder will not do.
     """
-    if not config.out:
-        raise refuse("out", "a new folder", config.out)
+    check_new(config.out)
     out = Path(config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise refuse("out", "a new or empty folder, or `mbrl resume` with it", config.out)
     env, task, learner = _build(config)
     if config.steps < task.steps:
         raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
@@ -90,10 +87,22 @@ def resume(config: ResumeConfig) -> int:
     return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
 
 
+def check_new(out: str) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+      ValueError: none is named, or it is a file, or not empty.
+    """
+    if not out:
+        raise refuse("out", "a new folder", out)
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise refuse("out", "a new or empty folder, or `mbrl resume` with it", out)
+
+
 def show(out: Path) -> int:
     """Print the summary of a run that is complete; return the exit status that it had."""
     summary = json.loads((out / SUMMARY).read_text())
-    with TrainView(out, summary["steps"]) as view:
+    with TrainView(out, total=0) as view:
         view.summary(summary)
     return 0 if summary["policy_version"] else 1
 
@@ -129,10 +138,15 @@ def _build(config: TrainConfig) -> tuple[Env, GymTask, Learner]:
         raise refuse("env", "the id of a Gymnasium environment", config.env)
     env = open_environment(config.env, episode_steps=config.episode_steps)
     task = GymTask(env)
-    return env, task, _learner(task, config)
+    return env, task, make_learner(task, config)
 
 
-def _learner(task: GymTask, config: TrainConfig) -> Learner:
+def make_learner(task: GymTask, config: TrainConfig) -> Learner:
+    """A fresh learner of the method that the settings name.
+
+    Raises:
+      ValueError: a setting is out of bounds.
+    """
     makers: dict[str, Callable[[], Learner]] = {
         "vanilla": lambda: vanilla(task, config.me_ppo, seed=config.seed),
         "bptt": lambda: bptt(task, config.bptt, seed=config.seed),
