@@ -102,6 +102,7 @@ class Retask:
             "reward_sha256": self._plan.reward_sha256,
             "model_real_steps": self._plan.model_real_steps,
             "run_real_steps": self._replay.real_steps,
+            "demonstration_steps": self._replay.demonstration_steps,
         }
 
     def _save(self) -> None:
@@ -127,6 +128,7 @@ class Retask:
         count = self._plan.eval_episodes
         summary: Row = dataclasses.asdict(self._plan) | {
             "real_steps": 0,
+            "demonstration_steps": self._replay.demonstration_steps,
             "wall_s": self._rows[-1]["wall_s"],
             "policy_version": self._learner.version,
         }

@@ -20,8 +20,8 @@ class Dataset:
     held_targets: Tensor  # (B', D)
     states: Tensor  # (B, S), training episodes
     first_states: Tensor  # (episodes, S), every episode's start
-    episodes: int
-    real_steps: int
+    episodes: int  # collected, without demonstrations
+    real_steps: int  # likewise
 
 
 def dataset(replay: Replay, task: Task, device: str) -> Dataset:
@@ -40,5 +40,5 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
 
     train, held, episodes = replay.transitions(holdout=False), replay.transitions(holdout=True), replay.episodes
     first_states = tensor([episode.states[0] for episode in episodes])
-    real_steps = sum(episode.steps for episode in episodes)
-    return Dataset(*pairs(train), *pairs(held), tensor(train.states), first_states, len(episodes), real_steps)
+    counts = len(replay.collected), replay.real_steps
+    return Dataset(*pairs(train), *pairs(held), tensor(train.states), first_states, *counts)

@@ -58,6 +58,7 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
             "mbrl train.me_ppo.ensemble.members: expected",
         ),
         ("train --env Pendulum-v1 --out run --me-ppo.imagination.rollouts 7", "imagination.rollouts: exp"),
+        ("train --env Pendulum-v1 --out run --demonstrations none", "demonstrations: expected a folder with episode-"),
         ("retask --out new", "run: expected a folder of `mbrl train`, with config.json, got ''"),
         ("retask --run . --out new", "run: expected a folder of `mbrl train`, with config.json, got '"),
         ("retask --run .", "out: expected a new folder, got ''"),

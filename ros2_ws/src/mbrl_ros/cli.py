@@ -18,6 +18,7 @@ commands:
 
 on any Gymnasium environment with a continuous action space, without ROS:
   train       learn a policy: mbrl train --env Pendulum-v1 --steps 1000 --out FOLDER
+              --demonstrations FOLDER begins with episodes that were recorded before
   resume      go on with a run that was stopped: mbrl resume FOLDER
   retask      another reward, no new real step: mbrl retask --run FOLDER --reward FILE.py:function --out FOLDER
   eval        try a policy: mbrl eval --bundle FOLDER/policy.mbrl --env Pendulum-v1

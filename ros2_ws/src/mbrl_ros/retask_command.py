@@ -14,6 +14,7 @@ import torch
 from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.config import from_mapping, refuse, setting
+from mbrl_core.demonstrations import DEMONSTRATIONS
 from mbrl_core.replay import Replay, write_atomically
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.reward_file import check_reward, load_reward
@@ -98,7 +99,8 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
     torch.set_num_threads(settings.threads)
     reward = load_reward(config.reward)
     env, task = rewarded_task(open_environment(settings.env, episode_steps=settings.episode_steps), reward)
-    replay = Replay(run / "episodes", holdout_block=settings.schedule.holdout_block)
+    block = settings.schedule.holdout_block
+    replay = Replay(run / "episodes", demonstrations=run / DEMONSTRATIONS, holdout_block=block)
     for episode in replay.episodes:
         check_reward(config.reward, reward, task, episode)
     learner = make_learner(task, dataclasses.replace(settings, seed=config.seed))

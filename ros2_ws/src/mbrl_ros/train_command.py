@@ -1,7 +1,7 @@
 """`mbrl train` and `mbrl resume`: a learner, an environment and a folder. No ROS.
 
-The folder: config.json (every setting), episodes/, checkpoint.safetensors, progress.csv, tensorboard/, policy.mbrl and,
-at the end, summary.json.
+The folder: config.json (every setting), demonstrations/ (where there are any), episodes/, checkpoint.safetensors,
+progress.csv, tensorboard/, policy.mbrl and, at the end, summary.json.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.config import from_mapping, refuse, setting
-from mbrl_core.replay import write_atomically
+from mbrl_core.demonstrations import DEMONSTRATIONS, begin_with, read_demonstrations
+from mbrl_core.replay import Replay, write_atomically
+from mbrl_ros.node_configs import DEMONSTRATIONS_DOC
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import Env, open_environment
@@ -40,6 +42,7 @@ class TrainConfig:
     seed: int = setting(0, doc="of everything", low=0)
     out: str = setting("", doc="folder of the run, new")
     episode_steps: int = setting(0, doc="length of an episode; 0 = the environment's own", low=0)
+    demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     threads: int = setting(1, doc="threads of torch; the same number gives the same curve", low=1)
     schedule: Schedule = setting(Schedule(), doc="when to collect, to learn and to evaluate")
     me_ppo: MePpoConfig = setting(MePpoConfig(), doc="settings of me-ppo and vanilla")
@@ -66,7 +69,9 @@ def train(config: TrainConfig) -> int:
     env, task, learner = _build(config)
     if config.steps < task.steps:
         raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
+    demonstrations = read_demonstrations(Path(config.demonstrations), task) if config.demonstrations else ()
     out.mkdir(parents=True, exist_ok=True)
+    begin_with(Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS), demonstrations)
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
     content = {"settings": dataclasses.asdict(config), "made_with": made_with}
     write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())

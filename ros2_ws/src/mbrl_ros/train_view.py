@@ -91,8 +91,9 @@ def round_line(row: Row) -> str:
 
 def summary_table(summary: Row) -> Table:
     """The final policy beside nobody and chance."""
+    shown = f" and {summary['demonstration_steps']} demonstrated" if summary.get("demonstration_steps") else ""
     title = f"{summary['env']}, {summary['algorithm']}, seed {summary['seed']}: {summary['real_steps']} real steps"
-    table = Table(title=f"{title}, {summary['wall_s']:.0f} s; {summary['eval_episodes']} episodes")
+    table = Table(title=f"{title}{shown}, {summary['wall_s']:.0f} s; {summary['eval_episodes']} episodes")
     for heading in ("policy", "mean", "std", "min"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     table.add_row("learned", *(_cell(summary[f"eval_return_{name}"]) for name in ("mean", "std", "min")))
