@@ -59,6 +59,18 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
         ),
         ("train --env Pendulum-v1 --out run --me-ppo.imagination.rollouts 7", "imagination.rollouts: exp"),
         ("train --env Pendulum-v1 --out run --demonstrations none", "demonstrations: expected a folder with episode-"),
+        (
+            "train --env Pendulum-v1 --out run --algorithm mb-mpo --me-ppo.imagination.horizon 7",
+            "me_ppo.imagination.horizon: expected its default, 20: mb-mpo has its settings in mb_mpo, got 7",
+        ),
+        (
+            "train --env Pendulum-v1 --out run --bptt.learning-rate 0.5",
+            "bptt.learning_rate: expected its default, 0.003: me-ppo has its settings in me_ppo, got 0.5",
+        ),
+        (
+            "train --env Pendulum-v1 --out run --algorithm vanilla --me-ppo.ensemble.members 7",
+            "me_ppo.ensemble.members: expected its default, 5: vanilla has one model",
+        ),
         ("retask --out new", "run: expected a folder of `mbrl train`, with config.json, got ''"),
         ("retask --run . --out new", "run: expected a folder of `mbrl train`, with config.json, got '"),
         ("retask --run .", "out: expected a new folder, got ''"),

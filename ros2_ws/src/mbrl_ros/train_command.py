@@ -30,6 +30,8 @@ from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
 
 CONFIG = "config.json"
 ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
+GROUPS = {"vanilla": "me_ppo", "bptt": "bptt", "me-trpo": "me_trpo", "me-ppo": "me_ppo", "mb-mpo": "mb_mpo"}
+SET_BY_VANILLA = ("me_ppo.ensemble.members", "me_ppo.validation.ratio")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ def train(config: TrainConfig) -> int:
     Raises:
       ValueError: a setting, the environment or the folder will not do.
     """
+    refuse_unused(config)
     check_new(config.out)
     out = Path(config.out)
     env, task, learner = _build(config)
@@ -90,6 +93,33 @@ def resume(config: ResumeConfig) -> int:
     settings = read_settings(out)
     env, task, learner = _build(settings)
     return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
+
+
+def refuse_unused(config: TrainConfig) -> None:
+    """Refuse settings that the method does not use: a flag of another method would change nothing, unseen.
+
+    Raises:
+      ValueError: one of another method's group, or one that the method sets itself, is not its default.
+    """
+    used, changes = GROUPS[config.algorithm], _changes(config, TrainConfig())
+    others = tuple(f"{group}." for group in set(GROUPS.values()) - {used})
+    for name, (default, got) in changes.items():
+        if name.startswith(others):
+            raise refuse(name, f"its default, {default!r}: {config.algorithm} has its settings in {used}", got)
+        if config.algorithm == "vanilla" and name in SET_BY_VANILLA:
+            raise refuse(name, f"its default, {default!r}: vanilla has one model and nothing to validate with", got)
+
+
+def _changes(config: Any, default: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Every leaf that differs, by its dotted name: its default and what it is."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    for field in dataclasses.fields(config):
+        name, mine, theirs = f"{prefix}{field.name}", getattr(config, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(mine):
+            changes |= _changes(mine, theirs, f"{name}.")
+        elif mine != theirs:
+            changes[name] = (theirs, mine)
+    return changes
 
 
 def check_new(out: str) -> None:
