@@ -74,7 +74,8 @@ def _paid(where: str, reward: Reward, steps: tuple[Array, ...], kind: str) -> Ar
     """What the function says of some steps, checked: (...)."""
     name, shape = f"reward: {where}: by {kind}", tuple(steps[0].shape[:-1])
     try:
-        value = reward(*steps)
+        with np.errstate(all="ignore"):  # what comes of it is refused below
+            value = reward(*steps)
     except Exception as error:  # whatever the user's code raises
         raise refuse(name, f"a value for obs, action, next_obs of shapes {_shapes(steps)}", _text(error)) from error
     wanted = torch.Tensor if kind == "torch" else np.ndarray | np.floating
