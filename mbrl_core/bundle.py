@@ -61,7 +61,7 @@ class Metadata:
     arm: str = setting("", doc="name of the arm's profile")
     task: str = setting(doc="name of the task, or of the environment")
     policy_version: int = setting(doc="counts up from 1 in one learner's life", low=0)
-    real_steps: int = setting(doc="steps on the robot that the policy has learned from", low=0)
+    real_steps: int = setting(doc="steps on the robot that its run took and it has learned from", low=0)
     ensemble_id: str = setting(doc="hash of the ensemble that the policy was improved in")
     joint_names: tuple[str, ...] = setting((), doc="controlled joints")
     lower_rad: tuple[float, ...] = setting((), doc="soft lower limits", unit="rad")

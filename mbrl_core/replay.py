@@ -40,40 +40,65 @@ class Transitions:
 
 
 class Replay:
-    """All real episodes. One thread may add while another reads."""
+    """All real episodes, demonstrations before those collected. One thread may add while another reads."""
 
-    def __init__(self, directory: Path | None = None, *, holdout_block: int = 0) -> None:
-        """Load what a directory holds; without one, keep episodes in memory only.
+    def __init__(
+        self, directory: Path | None = None, *, demonstrations: Path | None = None, holdout_block: int = 0
+    ) -> None:
+        """Load what the directories hold; without one, keep episodes in memory only.
 
         Args:
           directory: where the episodes lie.
+          demonstrations: where those lie that the run began with; made when the first is added.
           holdout_block: steps in a row that are held out together; 0 = whole episodes.
 
         Raises:
           ValueError: an episode file is damaged, or one is missing between others.
         """
-        self._directory, self._holdout_block = directory, holdout_block
-        self._episodes: list[Episode] = []
+        self._directory, self._demonstrations_directory = directory, demonstrations
+        self._holdout_block = holdout_block
+        self._demonstrations: list[Episode] = []
+        self._collected: list[Episode] = []
         self.ignored: tuple[str, ...] = ()  # torn temporary files, left behind by a process that was killed
+        if demonstrations is not None and demonstrations.is_dir():
+            self._load(demonstrations, self._demonstrations)
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            self.ignored = tuple(sorted(path.name for path in directory.glob(f"*{TEMPORARY}")))
-            for index, path in enumerate(sorted(directory.glob("episode-*.safetensors"))):
-                if path.name != _file_name(index):
-                    raise refuse("replay", _file_name(index), path.name)
-                episode = read_episode(path)
-                self._check_widths(episode)
-                self._episodes.append(episode)
+            self._load(directory, self._collected)
+
+    def _load(self, directory: Path, episodes: list[Episode]) -> None:
+        self.ignored += tuple(sorted(path.name for path in directory.glob(f"*{TEMPORARY}")))
+        for index, path in enumerate(sorted(directory.glob("episode-*.safetensors"))):
+            if path.name != _file_name(index):
+                raise refuse("replay", _file_name(index), path.name)
+            episode = read_episode(path)
+            self._check_widths(episode)
+            episodes.append(episode)
 
     @property
     def episodes(self) -> tuple[Episode, ...]:
-        """A snapshot of all episodes, in order of arrival."""
-        return tuple(self._episodes)
+        """A snapshot of all episodes: demonstrations, then the collected ones in order of arrival."""
+        return (*self._demonstrations, *self._collected)
+
+    @property
+    def demonstrations(self) -> tuple[Episode, ...]:
+        """A snapshot of those that the run began with."""
+        return tuple(self._demonstrations)
+
+    @property
+    def collected(self) -> tuple[Episode, ...]:
+        """A snapshot of the others."""
+        return tuple(self._collected)
 
     @property
     def real_steps(self) -> int:
-        """Steps taken on the robot, GAP steps included."""
-        return sum(episode.steps for episode in self.episodes)
+        """Steps that the run has taken on the robot, GAP steps included, demonstrations not."""
+        return sum(episode.steps for episode in self.collected)
+
+    @property
+    def demonstration_steps(self) -> int:
+        """Steps of all demonstrations, GAP steps included."""
+        return sum(episode.steps for episode in self.demonstrations)
 
     def add(self, episode: Episode) -> Path | None:
         """Append an episode, on disk before in memory; return its file.
@@ -81,17 +106,32 @@ class Replay:
         Raises:
           ValueError: its states, actions or goal have other widths than the buffer's.
         """
+        return self._append(episode, self._directory, self._collected)
+
+    def add_demonstration(self, episode: Episode) -> Path | None:
+        """Append a demonstration, likewise; it moves no other episode to another place, so there must be none behind.
+
+        Raises:
+          ValueError: other widths, or an episode was collected already.
+        """
+        if self._collected:
+            raise refuse("demonstrations", "before the first collected episode", f"after {len(self._collected)}")
+        if self._demonstrations_directory is not None:
+            self._demonstrations_directory.mkdir(parents=True, exist_ok=True)
+        return self._append(episode, self._demonstrations_directory, self._demonstrations)
+
+    def _append(self, episode: Episode, directory: Path | None, episodes: list[Episode]) -> Path | None:
         self._check_widths(episode)
         path = None
-        if self._directory is not None:
-            path = self._directory / _file_name(len(self._episodes))
+        if directory is not None:
+            path = directory / _file_name(len(episodes))
             write_episode(path, episode)
-        self._episodes.append(episode)
+        episodes.append(episode)
         return path
 
     def _check_widths(self, episode: Episode) -> None:
         for name in ("states", "actions_sent", "goal"):
-            widths = [getattr(other, name).shape[-1] for other in (*self._episodes[:1], episode)]
+            widths = [getattr(other, name).shape[-1] for other in (*self.episodes[:1], episode)]
             if len(set(widths)) > 1:
                 raise refuse(f"episode.{name}", f"width {widths[0]}", widths[1])
 
@@ -114,7 +154,7 @@ class Replay:
     def _too_little(self, steps: int) -> ValueError:
         if self._holdout_block:
             return refuse("replay.real_steps", f"more than {self._holdout_block}", steps)
-        return refuse("replay.episodes", "at least 2", len(self._episodes))
+        return refuse("replay.episodes", "at least 2", len(self.episodes))
 
     def _held_out(self, index: int, before: int, episode: Episode) -> NDArray[np.bool_]:
         """Which steps of an episode are held out, given its place and the steps before it: (T,)."""

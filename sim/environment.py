@@ -25,7 +25,7 @@ def open_environment(name: str, *, episode_steps: int = 0) -> Env:
     limits = {"max_episode_steps": episode_steps} if episode_steps else {}
     try:
         env: Env = gymnasium.make(name, disable_env_checker=True, **limits)
-    except gymnasium.error.DependencyNotInstalled as error:
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise refuse("env", "an environment that is installed", f"{name}: {error}") from error
     except gymnasium.error.Error as error:
         raise refuse("env", "an environment that Gymnasium knows", f"{name}: {error}") from error

@@ -22,6 +22,7 @@ from mbrl_core.algorithms.report import Adaptation, RoundReport
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mbrl_core.config import refuse, setting
+from mbrl_core.demonstrations import DEMONSTRATIONS, fingerprint
 from mbrl_core.replay import Replay, write_atomically
 from mbrl_core.types import Episode
 from mbrl_sim.environment import Env
@@ -36,7 +37,9 @@ Row = dict[str, Any]
 class Schedule:
     """When to collect, to learn and to evaluate."""
 
-    random_steps: int = setting(200, doc="real steps with random actions at the start", low=1)
+    random_steps: int = setting(
+        200, doc="real steps with random actions at the start; demonstrations are not counted", low=1
+    )
     hold_steps: int = setting(10, doc="steps that a random action is held", low=1)
     round_steps: int = setting(200, doc="new real steps before a round of learning, in whole episodes", low=1)
     round_share: float = setting(0.05, doc="or so many, as a share of all, where that is more", low=0.0, high=1.0)
@@ -67,8 +70,8 @@ class Learner(Protocol):
     def version(self) -> int:
         """Version of the last good policy; 0 = none yet."""
 
-    def round(self, replay: Replay) -> RoundReport:
-        """Learn from all data so far."""
+    def round(self, replay: Replay, *, fit: bool = True) -> RoundReport:
+        """Learn from all data so far; without `fit` the ensemble stays as it is."""
 
     @property
     def adapted_policies(self) -> int:
@@ -112,7 +115,10 @@ class Training:
             raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", budget.steps)
         self._env, self._task, self._learner, self._out = env, task, learner, out
         self._budget, self._schedule = budget, schedule or Schedule()
-        self._replay = Replay(out / "episodes", holdout_block=self._schedule.holdout_block)
+        block, shown = self._schedule.holdout_block, out / DEMONSTRATIONS
+        self._replay = Replay(out / "episodes", demonstrations=shown, holdout_block=block)
+        # with demonstrations another stream: a run that is shown its own twin's episodes must not collect them again
+        self._salt = (fingerprint(self._replay.demonstrations),) if self._replay.demonstrations else ()
         self._rows: list[Row] = []
         self._learned_steps, self._before_s, self._began_s = 0, 0.0, time.monotonic()
         if (out / CHECKPOINT).exists():
@@ -147,15 +153,15 @@ class Training:
 
     def _collect(self, watcher: Watcher) -> None:
         """One more episode, on disk before anybody learns from it."""
-        index, seed = len(self._replay.episodes), self._budget.seed
-        (start_seed,) = np.random.SeedSequence((seed, index)).generate_state(1)
+        index, seed = len(self._replay.collected), self._budget.seed
+        (start_seed,) = np.random.SeedSequence((seed, index, *self._salt)).generate_state(1)
         episode = run_episode(
             self._env,
             self._task,
             self._explorer(index),
             seed=int(start_seed),
             index=index,
-            rng=np.random.default_rng((seed, index, 1)),
+            rng=np.random.default_rng((seed, index, 1, *self._salt)),
             budget=self._budget.steps - self.real_steps,
         )
         member = self._member(index) if episode.policy_versions.any() else None
@@ -176,27 +182,18 @@ class Training:
 
     def _round(self, watcher: Watcher) -> None:
         report = self._learner.round(self._replay)
-        collected = [episode.episode_return for episode in self._replay.episodes]
+        collected = [episode.episode_return for episode in self._replay.collected]
         self._learned_steps = self.real_steps
         row: Row = {"collected_return": float(np.mean(collected[self._rows[-1]["episodes"] if self._rows else 0 :]))}
-        row |= {f"curve_{name}": value for name, value in self._try_out().items()}
-        row |= {name: value for name, value in dataclasses.asdict(report).items() if name != "stopped"}
-        row["holdout_loss"] = float(np.mean(report.holdout_loss)) if report.holdout_loss else None
+        row |= try_out(self._env, self._task, self._learner, self._schedule.curve_episodes) | report_row(report)
         self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
         watcher.round(self._rows[-1])
-
-    def _try_out(self) -> Row:
-        """How the last good policy does now, for the learning curve alone; nothing where there is none."""
-        if not (self._learner.version and self._schedule.curve_episodes):
-            return {"return_mean": None, "return_min": None}
-        actor = Actor(self._learner.bundle())
-        returns = evaluate(self._env, self._task, actor, episodes=self._schedule.curve_episodes)
-        return {"return_mean": returns.mean, "return_min": returns.min}
 
     def _save(self) -> None:
         """The checkpoint first; the other files follow from it."""
         learner = self._learner.checkpoint()
         run = {"rows": self._rows, "learned_steps": self._learned_steps, "wall_s": self._wall_s()}
+        run["demonstration_steps"] = self._replay.demonstration_steps
         facts = {"learner": learner.facts, "run": run}
         write_checkpoint(self._out / CHECKPOINT, Checkpoint(arrays=learner.arrays, facts=facts))
         self._write_progress()
@@ -207,14 +204,13 @@ class Training:
         self._rows, self._learned_steps, self._before_s = run["rows"], run["learned_steps"], run["wall_s"]
         if self._learned_steps > self.real_steps:
             raise refuse(f"{self._out / 'episodes'}: steps", f"at least {self._learned_steps}", self.real_steps)
+        shown, held = run.get("demonstration_steps", 0), self._replay.demonstration_steps
+        if shown != held:
+            raise refuse(f"{self._out / DEMONSTRATIONS}: steps", shown, held)
         self._write_progress()
 
     def _write_progress(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._rows[-1]))  # the last: earlier versions wrote fewer columns
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_atomically(self._out / PROGRESS, text.getvalue().encode())
+        write_rows(self._out / PROGRESS, self._rows)
         if self._learner.version:
             self._learner.bundle().save(self._out / BUNDLE)
 
@@ -222,6 +218,7 @@ class Training:
         """Evaluate on seeds that no training sees; a run without a good policy has no returns."""
         summary: Row = dataclasses.asdict(self._budget) | {
             "real_steps": self.real_steps,
+            "demonstration_steps": self._replay.demonstration_steps,
             "wall_s": self._rows[-1]["wall_s"],
             "rounds": len(self._rows),
             "policy_version": self._learner.version,
@@ -262,3 +259,27 @@ class Training:
 
     def _wall_s(self) -> float:
         return self._before_s + time.monotonic() - self._began_s
+
+
+def try_out(env: Env, task: GymTask, learner: Learner, episodes: int) -> Row:
+    """How the last good policy does now, for the learning curve alone; None where there is none."""
+    if not (learner.version and episodes):
+        return {"curve_return_mean": None, "curve_return_min": None}
+    returns = evaluate(env, task, Actor(learner.bundle()), episodes=episodes)
+    return {"curve_return_mean": returns.mean, "curve_return_min": returns.min}
+
+
+def report_row(report: RoundReport) -> Row:
+    """What a round has done, as numbers and words for a row of progress.csv."""
+    row = {name: value for name, value in dataclasses.asdict(report).items() if name != "stopped"}
+    row["holdout_loss"] = float(np.mean(report.holdout_loss)) if report.holdout_loss else None
+    return row
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write a CSV file, whole or not at all; the columns are those of the first row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[-1]))  # the last: earlier versions wrote fewer columns
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

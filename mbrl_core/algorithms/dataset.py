@@ -20,8 +20,8 @@ class Dataset:
     held_targets: Tensor  # (B', D)
     states: Tensor  # (B, S), training episodes
     first_states: Tensor  # (episodes, S), every episode's start
-    episodes: int
-    real_steps: int
+    episodes: int  # collected, without demonstrations
+    real_steps: int  # likewise
     reward_spread: float  # standard deviation of the real rewards
 
 
@@ -41,13 +41,12 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
 
     train, held, episodes = replay.transitions(holdout=False), replay.transitions(holdout=True), replay.episodes
     first_states = tensor([episode.states[0] for episode in episodes])
-    real_steps = sum(episode.steps for episode in episodes)
     return Dataset(
         *pairs(train),
         *pairs(held),
         states=tensor(train.states),
         first_states=first_states,
-        episodes=len(episodes),
-        real_steps=real_steps,
+        episodes=len(replay.collected),
+        real_steps=replay.real_steps,
         reward_spread=float(np.concatenate([episode.rewards for episode in episodes]).std()),
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.algorithms.adaptation import Adapts
 from mbrl_core.algorithms.dataset import Dataset, dataset
-from mbrl_core.algorithms.learner_state import load_learner, save_learner
+from mbrl_core.algorithms.learner_state import load_ensemble, load_learner, save_learner
 from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
 from mbrl_core.algorithms.restart import with_initial_spread
@@ -202,10 +202,19 @@ class Learner:
         self._accepted_updates, self._rejected_updates = counts["accepted"], counts["rejected"]
         self._go_back()
 
+    def adopt_ensemble(self, checkpoint: Checkpoint) -> None:
+        """Take over what another learner knows of the world, and nothing of its policy.
+
+        Raises:
+          ValueError: it was made under other settings of the ensemble, or for states of another width.
+        """
+        load_ensemble(checkpoint, self.ensemble, self._device)
+
     def round(
         self,
         replay: Replay,
         *,
+        fit: bool = True,
         should_stop: Callable[[], bool] = lambda: False,
         on_phase: Callable[[str], None] = lambda phase: None,
     ) -> RoundReport:
@@ -213,6 +222,7 @@ class Learner:
 
         Args:
           replay: all real data so far.
+          fit: without it the ensemble stays as it is, and the policy is improved in it.
           should_stop: polled between gradient steps and policy iterations.
           on_phase: told "fitting", "improving" or "validating" as they begin.
 
@@ -221,8 +231,9 @@ class Learner:
         """
         data, tally, began = dataset(replay, self._task, self._device), _Tally(), self.version
         try:
-            with _timed(tally, "fitting", on_phase):
-                self._fit(data, tally, should_stop)
+            if fit:
+                with _timed(tally, "fitting", on_phase):
+                    self._fit(data, tally, should_stop)
             self._improve(data, tally, should_stop, on_phase)
         except FloatingPointError as error:
             tally.problem = str(error)

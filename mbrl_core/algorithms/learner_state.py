@@ -67,6 +67,21 @@ def load_learner(
     return good, checkpoint.facts["counts"]
 
 
+def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> None:
+    """Put back the ensemble alone.
+
+    Args:
+      checkpoint: what `save_learner` gave.
+      ensemble: of the same size; changed.
+      device: where its tensors lie.
+
+    Raises:
+      ValueError: something of it is missing or has another shape, as under other settings.
+    """
+    tensors = {name: torch.as_tensor(array, device=device) for name, array in checkpoint.arrays.items()}
+    ensemble.replace(_unprefixed("ensemble", tensors))
+
+
 def _good_tensors(good: Accepted) -> dict[str, Tensor]:
     norm = {"mean": good.obs_norm.mean, "scale": good.obs_norm.scale}
     named = _prefixed("obs", norm)

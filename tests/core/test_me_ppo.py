@@ -95,6 +95,25 @@ def test_a_restored_learner_goes_on_exactly(tmp_path):
     assert straight.ensemble.fingerprint() == resumed.ensemble.fingerprint()
 
 
+def test_a_policy_is_improved_in_another_learners_ensemble_which_stays_as_it_is():
+    one, other = learner(3), learner(4)
+    one.round(replay())
+    fresh = theta(other)
+    other.adopt_ensemble(one.checkpoint())
+    assert torch.equal(theta(other), fresh)
+    known, phases = one.ensemble.fingerprint(), []
+    report = other.round(replay(), fit=False, on_phase=phases.append)
+    assert other.ensemble.fingerprint() == known
+    assert "fitting" not in phases
+    assert (report.fit_steps, report.holdout_loss, report.imagined_steps) == (0, (), 15 * 100 * 10)
+
+
+def test_an_ensemble_of_other_settings_is_not_adopted():
+    other = learner(ensemble=EnsembleConfig(hidden=(8, 8), max_steps=100))
+    with pytest.raises(ValueError, match=r"ensemble.weight0: expected \(5, 4, 8\), got \(5, 4, 16\)"):
+        other.adopt_ensemble(learner().checkpoint())
+
+
 def test_a_checkpoint_of_other_settings_is_refused():
     other = learner(ensemble=EnsembleConfig(hidden=(8, 8), max_steps=100))
     with pytest.raises(ValueError, match=r"ensemble.weight0: expected \(5, 4, 8\), got \(5, 4, 16\)"):

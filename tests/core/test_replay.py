@@ -82,6 +82,36 @@ def test_hold_out_by_blocks_of_steps_runs_through_all_episodes_and_never_changes
     assert np.array_equal(held.states[5:], replay.episodes[2].states[15:20])
 
 
+def test_demonstrations_stand_first_are_held_out_by_place_and_are_no_real_steps(tmp_path):
+    shown = episodes(4)
+    replay = Replay(tmp_path / "episodes", demonstrations=tmp_path / "demonstrations")
+    for episode in shown[:2]:
+        replay.add_demonstration(episode)
+    held = replay.transitions(holdout=True)
+    assert np.array_equal(held.states, shown[1].states[:-1])
+    for episode in shown[2:]:
+        replay.add(episode)
+    again = Replay(tmp_path / "episodes", demonstrations=tmp_path / "demonstrations")
+    for buffer in (replay, again):
+        assert all(same(one, other) for one, other in zip(buffer.episodes, shown, strict=True))
+        assert (len(buffer.demonstrations), len(buffer.collected)) == (2, 2)
+        assert (buffer.demonstration_steps, buffer.real_steps) == (40, 40)
+        assert np.array_equal(buffer.transitions(holdout=True).states, held.states)
+
+
+def test_demonstrations_that_come_too_late_would_move_others_and_are_refused():
+    first, late = episodes(2)
+    replay = Replay()
+    replay.add(first)
+    with pytest.raises(ValueError, match="demonstrations: expected before the first collected episode, got 'after 1'"):
+        replay.add_demonstration(late)
+
+
+def test_without_demonstrations_no_folder_is_made_for_them(tmp_path):
+    Replay(tmp_path / "episodes", demonstrations=tmp_path / "demonstrations").add(episodes(1)[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["episodes"]
+
+
 def test_too_few_steps_for_a_block_to_hold_out_are_refused():
     replay = Replay(holdout_block=20)
     replay.add(episodes(1)[0])

@@ -1,5 +1,6 @@
 """The command line: what it refuses, and how it says so."""
 
+import json
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def test_help_names_every_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian"], "command: expected one of ['call', 'eval', 'resume', 'sim', 'train', 'up'], got 'trian'"),
+        (["trian"], "command: expected one of ['call', 'eval', 'resume', 'retask', 'sim', 'train', 'up'], got 'trian'"),
         (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
         (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),
@@ -57,6 +58,22 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
             "mbrl train.me_ppo.ensemble.members: expected",
         ),
         ("train --env Pendulum-v1 --out run --me-ppo.imagination.rollouts 7", "imagination.rollouts: exp"),
+        ("train --env Pendulum-v1 --out run --demonstrations none", "demonstrations: expected a folder with episode-"),
+        (
+            "train --env Pendulum-v1 --out run --algorithm mb-mpo --me-ppo.imagination.horizon 7",
+            "me_ppo.imagination.horizon: expected its default, 20: mb-mpo has its settings in mb_mpo, got 7",
+        ),
+        (
+            "train --env Pendulum-v1 --out run --bptt.learning-rate 0.5",
+            "bptt.learning_rate: expected its default, 0.003: me-ppo has its settings in me_ppo, got 0.5",
+        ),
+        (
+            "train --env Pendulum-v1 --out run --algorithm vanilla --me-ppo.ensemble.members 7",
+            "me_ppo.ensemble.members: expected its default, 5: vanilla has one model",
+        ),
+        ("retask --out new", "run: expected a folder of `mbrl train`, with config.json, got ''"),
+        ("retask --run . --out new", "run: expected a folder of `mbrl train`, with config.json, got '"),
+        ("retask --run .", "out: expected a new folder, got ''"),
         ("resume nothing", "folder: expected one of `mbrl train`, with config.json, got 'nothing'"),
         ("eval --env Pendulum-v1", "bundle: expected a policy file (.mbrl), got ''"),
         ("eval --env Pendulum-v1 --bundle none.mbrl", "bundle: expected a file, got 'none.mbrl'"),
@@ -88,6 +105,26 @@ def test_a_policy_is_trained_shown_again_and_evaluated_and_fits_no_other_environ
     assert "random" in capsys.readouterr().out
     assert cli.run([*evaluation.split(), "MountainCarContinuous-v0"]) == 2
     assert "bundle.task: expected MountainCarContinuous-v0, got 'Pendulum-v1'" in capsys.readouterr().err
+    again_in_its_models(out, tmp_path, capsys)
+
+
+def again_in_its_models(run, folder, capsys):
+    """Retask what was trained, show it again, and see what is refused."""
+    (folder / "mine.py").write_text("def still(obs, action, next_obs):\n    return -next_obs[..., 2] ** 2\n")
+    command = f"retask --run {run} --out {folder / 'new'} --rounds 2 --reward {folder / 'mine.py'}:"
+    assert cli.run(f"{command}missing".split()) == 2
+    assert "expected a function missing, got ['still']" in capsys.readouterr().err
+    assert not (folder / "new").exists()
+    assert cli.run(f"{command}still".split()) == 0
+    shown = capsys.readouterr().out
+    assert "0 real steps" in shown
+    assert "old policy" in shown
+    assert cli.run(["resume", str(folder / "new")]) == 0
+    assert shown.endswith(capsys.readouterr().out)
+    summary = json.loads((folder / "new/summary.json").read_text())
+    assert (summary["real_steps"], summary["model_real_steps"], summary["rounds"]) == (0, 200, 2)
+    assert cli.run(f"retask --run {folder / 'new'} --out {folder / 'third'} --reward x.py:y".split()) == 2
+    assert "run: expected a folder of `mbrl train`" in capsys.readouterr().err
 
 
 def test_flags_come_from_the_dataclass_with_unit_bounds_and_default():

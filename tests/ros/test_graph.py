@@ -75,6 +75,15 @@ def test_twin_and_robot_interface_meet_at_the_same_port_and_speed():
     assert (twin["port"], twin["speed"], twin["profile"]) == (arm["port"], arm["speed"], arm["profile"])
 
 
+@pytest.mark.parametrize("config", [SIM, REAL])
+def test_demonstrations_are_handed_to_the_learner_by_a_path_that_holds_from_anywhere(config, tmp_path, monkeypatch):
+    (tmp_path / "shown").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = parameters(dataclasses.replace(config, demonstrations="shown"), "model_learning")["demonstrations"]
+    assert given == str(tmp_path / "shown")
+    assert parameters(config, "model_learning")["demonstrations"] == ""
+
+
 def test_every_node_is_an_executable_of_the_package(monkeypatch):
     captured = {}
     monkeypatch.setattr(setuptools, "setup", lambda **arguments: captured.update(arguments))
@@ -102,6 +111,7 @@ def test_parameters_from_a_file_replace_those_of_the_graph(tmp_path):
         (dataclasses.replace(SIM, namespace="a b"), "namespace: expected a ROS name"),
         (dataclasses.replace(SIM, params="nowhere.yaml"), "params: expected a YAML file"),
         (dataclasses.replace(SIM, run_dir=""), "run_dir: expected a folder"),
+        (dataclasses.replace(SIM, demonstrations="none"), "demonstrations: expected a folder of episodes, or of a run"),
     ],
 )
 def test_bad_requests_are_refused_with_field_expected_and_got(config, complaint):

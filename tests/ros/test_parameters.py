@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from mbrl_core.replay import write_episode
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
@@ -39,6 +42,17 @@ def test_bad_parameters_are_refused_in_one_line(module, parameter, complaint, un
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_demonstrations_of_another_task_are_refused_by_the_learner(tmp_path, unique_domain):
+    from fakes.point_task import point_episode
+
+    write_episode(tmp_path / "episode-000000.safetensors", point_episode(np.random.default_rng(0)))
+    given = (f"run_dir:={tmp_path / 'run'}", f"demonstrations:={tmp_path}")
+    ended = start("model_learning", *given, domain=unique_domain)
+    assert ended.returncode == 2
+    assert "demonstrations: episode-000000.safetensors: task: expected 'reach', got 'point'" in ended.stderr
+    assert not (tmp_path / "run/demonstrations").exists()
 
 
 def test_a_profile_with_a_joint_that_the_model_lacks_is_refused(tmp_path, unique_domain):

@@ -173,6 +173,7 @@ def test_a_reward_that_is_not_a_number_is_refused(monkeypatch):
     [
         ("CartPole-v1", "CartPole-v1: action_space: expected continuous"),
         ("Nowhere-v7", "env: expected an environment that Gymnasium knows"),
+        ("no_such_module:Nowhere-v7", "env: expected an environment that is installed, got .*no_such_module"),
         ("Unending-v0", "Unending-v0: max_episode_steps: expected a time limit"),
     ],
 )

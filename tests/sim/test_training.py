@@ -13,8 +13,10 @@ from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
+from mbrl_core.demonstrations import DEMONSTRATIONS, begin_with, read_demonstrations
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.replay import Replay
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_task import GymTask
 from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Schedule, Training
@@ -159,6 +161,59 @@ def test_rounds_of_an_earlier_version_with_fewer_columns_are_kept(tmp_path):
     _, rows, _ = without_times(tmp_path)
     assert [row["real_steps"] for row in rows] == ["60", "120", "180", "240"]
     assert [row["inner_kl"] for row in rows] == [""] * 4
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Two episodes of an earlier run with the same seed."""
+    with pytest.raises(KilledError):
+        training(tmp_path / "earlier").run(Silent("episode", 120))
+    return read_demonstrations(tmp_path / "earlier", GymTask(open_environment("Pendulum-v1")))
+
+
+def begin(out, shown):
+    begin_with(Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS), shown)
+    return training(out, steps=120)
+
+
+def test_demonstrations_are_learned_from_and_are_no_real_steps(tmp_path, shown):
+    run = begin(tmp_path / "run", shown)
+    summary = run.run(Silent())
+    assert (summary["real_steps"], summary["demonstration_steps"]) == (120, 120)
+    replay = Replay(tmp_path / "run/episodes", demonstrations=tmp_path / "run" / DEMONSTRATIONS)
+    returns = [episode.episode_return for episode in replay.collected]
+    assert [row["real_steps"] for row in run.rows] == [60, 120]
+    assert [row["episodes"] for row in run.rows] == [1, 2]
+    assert [row["collected_return"] for row in run.rows] == pytest.approx(returns)
+    assert not replay.collected[0].policy_versions.any(), "random steps come first all the same"
+    without = training(tmp_path / "without", steps=120)
+    without.run(Silent())
+    assert run.rows[0]["holdout_loss"] != without.rows[0]["holdout_loss"]
+
+
+def test_a_run_does_not_collect_its_demonstrations_again(tmp_path, shown):
+    begin(tmp_path / "run", shown).run(Silent())
+    replay = Replay(tmp_path / "run/episodes", demonstrations=tmp_path / "run" / DEMONSTRATIONS)
+    starts = {episode.states[0].tobytes() for episode in replay.episodes}
+    assert len(starts) == len(replay.episodes) == 4
+
+
+@pytest.mark.parametrize(("kill", "at"), [("episode", 60), ("round", 60)])
+def test_a_killed_run_with_demonstrations_goes_on_from_its_own_folder_alone(tmp_path, shown, kill, at):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    begin(straight, shown).run(Silent())
+    shutil.rmtree(tmp_path / "earlier")
+    with pytest.raises(KilledError):
+        begin(broken, shown).run(Silent(kill, at))
+    training(broken, steps=120).run(Silent())
+    assert without_times(broken) == without_times(straight)
+
+
+def test_demonstrations_that_are_gone_are_noticed(tmp_path, shown):
+    begin(tmp_path / "run", shown).run(Silent())
+    shutil.rmtree(tmp_path / "run" / DEMONSTRATIONS)
+    with pytest.raises(ValueError, match="demonstrations: steps: expected 120, got 0"):
+        training(tmp_path / "run", steps=120)
 
 
 def test_a_budget_below_one_episode_is_refused(tmp_path):

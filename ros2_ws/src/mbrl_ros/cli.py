@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the run failed, 2 bad input, 128 + n ended by signal n (1
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 USAGE = """usage: mbrl COMMAND [FLAGS]       (mbrl COMMAND --help lists a command's flags)
 
@@ -17,7 +18,9 @@ commands:
 
 on any Gymnasium environment with a continuous action space, without ROS:
   train       learn a policy: mbrl train --env Pendulum-v1 --steps 1000 --out FOLDER
+              --demonstrations FOLDER begins with episodes that were recorded before
   resume      go on with a run that was stopped: mbrl resume FOLDER
+  retask      another reward, no new real step: mbrl retask --run FOLDER --reward FILE.py:function --out FOLDER
   eval        try a policy: mbrl eval --bundle FOLDER/policy.mbrl --env Pendulum-v1
 """
 BAD_INPUT = 2
@@ -54,6 +57,7 @@ def _verb(arguments: list[str]) -> int:
         "call": _call,
         "train": _train,
         "resume": _resume,
+        "retask": _retask,
         "eval": _eval,
     }
     name, *rest = arguments
@@ -102,7 +106,18 @@ def _resume(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
     from mbrl_ros.train_command import ResumeConfig, resume
 
-    return resume(parse(ResumeConfig, arguments, "mbrl resume"))
+    config = parse(ResumeConfig, arguments, "mbrl resume")
+
+    from mbrl_ros.retask_command import is_retask, resume_retask
+
+    return resume_retask(config) if is_retask(Path(config.folder)) else resume(config)
+
+
+def _retask(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.retask_command import RetaskConfig, retask
+
+    return retask(parse(RetaskConfig, arguments, "mbrl retask"))
 
 
 def _eval(arguments: list[str]) -> int:

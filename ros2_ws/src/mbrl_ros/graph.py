@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mbrl_core.config import check, refuse, setting
-from mbrl_ros.node_configs import PROFILE_DOC, LearningConfig, LifecycleManagerConfig
+from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
 
 # robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
@@ -65,6 +65,7 @@ class SimGraph:
     start: bool = setting(True, doc="begin to move as soon as every node is active")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
     verbose: bool = setting(False, doc="copy the nodes' logs to the console")
 
@@ -81,6 +82,7 @@ class RealGraph:
     start: bool = setting(False, doc="move without waiting for the operator to call the service start")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
     verbose: bool = setting(False, doc="copy the nodes' logs to the console")
 
@@ -131,7 +133,7 @@ def _sim(config: SimGraph) -> Graph:
         _twin(config),
         _robot_interface({**arm, **shared, "speed": config.speed, **limits}),
         _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
-        _learner({**shared, "run_dir": config.run_dir, "max_steps": config.max_steps, "finish_s": config.finish_s}),
+        _learner({**_learning(config), **shared, "finish_s": config.finish_s}),
         _manager(("twin", "model_learning"), config.start),
     )
     return Graph(kind="sim", nodes=nodes, namespace=config.namespace, on_twin=True)
@@ -145,7 +147,7 @@ def _real(config: RealGraph) -> Graph:
     nodes = (
         _robot_interface({**shared, "port": config.port, "speed": 1.0, **limits}),
         _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
-        _learner({**shared, "run_dir": config.run_dir, "max_steps": config.max_steps}),
+        _learner({**_learning(config), **shared}),
         _manager(("model_learning",), config.start),
     )
     return Graph(kind="real", nodes=nodes, namespace=config.namespace)
@@ -169,6 +171,18 @@ def _deploy(config: DeployGraph) -> Graph:
         _manager(("twin",) if on_twin else (), config.start or on_twin),
     )
     return Graph(kind="deploy", nodes=nodes, namespace=config.namespace, on_twin=on_twin)
+
+
+def _learning(config: SimGraph | RealGraph) -> dict[str, Any]:
+    """What the learner is told of the run.
+
+    Raises:
+      ValueError: there is no such folder of demonstrations.
+    """
+    if config.demonstrations and not Path(config.demonstrations).is_dir():
+        raise refuse("demonstrations", "a folder of episodes, or of a run", config.demonstrations)
+    demonstrations = str(Path(config.demonstrations).absolute()) if config.demonstrations else ""
+    return {"run_dir": config.run_dir, "max_steps": config.max_steps, "demonstrations": demonstrations}
 
 
 def _folder(config: GraphConfig) -> Path:

@@ -17,6 +17,7 @@ from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.arm import load_profile
 from mbrl_core.config import refuse
+from mbrl_core.demonstrations import DEMONSTRATIONS, begin_with, read_demonstrations
 from mbrl_core.replay import Replay
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Episode
@@ -43,7 +44,7 @@ class ModelLearningNode(Node):
             raise refuse("model_learning.run_dir", "a folder", self._config.run_dir)
         self._run_dir = Path(self._config.run_dir)
         self._task = ReachTask(load_profile(profile_path(self._config.profile)))
-        self._replay = Replay(self._run_dir / "episodes")
+        self._replay = self._open_replay()
         for name in self._replay.ignored:
             self.get_logger().warning(f"torn episode file ignored: {name}")
         torch.set_num_threads(1)
@@ -58,6 +59,18 @@ class ModelLearningNode(Node):
         self.create_subscription(msg.Episode, "episode", self._receive, WHOLE)
         self._thread = threading.Thread(target=self._learn_or_report, name="learning", daemon=True)
         self._thread.start()
+
+    def _open_replay(self) -> Replay:
+        """The episodes of the run folder, behind the demonstrations that it begins with."""
+        replay = Replay(self._run_dir / "episodes", demonstrations=self._run_dir / DEMONSTRATIONS)
+        if self._config.demonstrations:
+            begin_with(replay, read_demonstrations(Path(self._config.demonstrations), self._task))
+        if replay.demonstrations:
+            self.get_logger().info(
+                f"{len(replay.demonstrations)} demonstrations, {replay.demonstration_steps} steps: "
+                "learned from, not counted as real steps"
+            )
+        return replay
 
     def shut_down(self) -> None:
         """Leave the round under way; what was accepted is on disk already."""

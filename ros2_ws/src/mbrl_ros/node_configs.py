@@ -9,6 +9,8 @@ from mbrl_core.config import setting
 
 PROFILE_DOC = "arm: a name under the twin's assets, or the path of a YAML profile"
 
+DEMONSTRATIONS_DOC = "folder of recorded episodes that learning begins with, or of the run that left them; empty = none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwinConfig:
@@ -39,7 +41,10 @@ class LearningConfig:
     profile: str = setting("so101", doc=PROFILE_DOC)
     run_dir: str = setting("", doc="folder for episodes, policy.mbrl and progress.csv; required")
     seed: int = setting(0, doc="seed of models, policy and imagination", low=0)
-    min_steps: int = setting(300, doc="real steps before the first model is fitted", low=2)
+    demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
+    min_steps: int = setting(
+        300, doc="real steps before the first model is fitted; demonstrations are not counted", low=2
+    )
     max_steps: int = setting(0, doc="finish once this many real steps arrived; 0 = never", low=0)
     finish_s: float = setting(45.0, doc="learning after the last real step", unit="s", low=0, high=3600)
 

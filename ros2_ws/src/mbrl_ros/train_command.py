@@ -1,7 +1,7 @@
 """`mbrl train` and `mbrl resume`: a learner, an environment and a folder. No ROS.
 
-The folder: config.json (every setting), episodes/, checkpoint.safetensors, progress.csv, tensorboard/, policy.mbrl and,
-at the end, summary.json.
+The folder: config.json (every setting), demonstrations/ (where there are any), episodes/, checkpoint.safetensors,
+progress.csv, tensorboard/, policy.mbrl and, at the end, summary.json.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.config import from_mapping, refuse, setting
-from mbrl_core.replay import write_atomically
+from mbrl_core.demonstrations import DEMONSTRATIONS, begin_with, read_demonstrations
+from mbrl_core.replay import Replay, write_atomically
+from mbrl_ros.node_configs import DEMONSTRATIONS_DOC
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import Env, open_environment
@@ -28,6 +30,8 @@ from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
 
 CONFIG = "config.json"
 ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
+GROUPS = {"vanilla": "me_ppo", "bptt": "bptt", "me-trpo": "me_trpo", "me-ppo": "me_ppo", "mb-mpo": "mb_mpo"}
+SET_BY_VANILLA = ("me_ppo.ensemble.members", "me_ppo.validation.ratio")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class TrainConfig:
     seed: int = setting(0, doc="of everything", low=0)
     out: str = setting("", doc="folder of the run, new")
     episode_steps: int = setting(0, doc="length of an episode; 0 = the environment's own", low=0)
+    demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     threads: int = setting(1, doc="threads of torch; the same number gives the same curve", low=1)
     schedule: Schedule = setting(Schedule(), doc="when to collect, to learn and to evaluate")
     me_ppo: MePpoConfig = setting(MePpoConfig(), doc="settings of me-ppo and vanilla")
@@ -61,15 +66,15 @@ def train(config: TrainConfig) -> int:
     Raises:
       ValueError: a setting, the environment or the folder will not do.
     """
-    if not config.out:
-        raise refuse("out", "a new folder", config.out)
+    refuse_unused(config)
+    check_new(config.out)
     out = Path(config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise refuse("out", "a new or empty folder, or `mbrl resume` with it", config.out)
     env, task, learner = _build(config)
     if config.steps < task.steps:
         raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
+    demonstrations = read_demonstrations(Path(config.demonstrations), task) if config.demonstrations else ()
     out.mkdir(parents=True, exist_ok=True)
+    begin_with(Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS), demonstrations)
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
     content = {"settings": dataclasses.asdict(config), "made_with": made_with}
     write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())
@@ -90,10 +95,49 @@ def resume(config: ResumeConfig) -> int:
     return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
 
 
+def refuse_unused(config: TrainConfig) -> None:
+    """Refuse settings that the method does not use: a flag of another method would change nothing, unseen.
+
+    Raises:
+      ValueError: one of another method's group, or one that the method sets itself, is not its default.
+    """
+    used, changes = GROUPS[config.algorithm], _changes(config, TrainConfig())
+    others = tuple(f"{group}." for group in set(GROUPS.values()) - {used})
+    for name, (default, got) in changes.items():
+        if name.startswith(others):
+            raise refuse(name, f"its default, {default!r}: {config.algorithm} has its settings in {used}", got)
+        if config.algorithm == "vanilla" and name in SET_BY_VANILLA:
+            raise refuse(name, f"its default, {default!r}: vanilla has one model and nothing to validate with", got)
+
+
+def _changes(config: Any, default: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Every leaf that differs, by its dotted name: its default and what it is."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    for field in dataclasses.fields(config):
+        name, mine, theirs = f"{prefix}{field.name}", getattr(config, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(mine):
+            changes |= _changes(mine, theirs, f"{name}.")
+        elif mine != theirs:
+            changes[name] = (theirs, mine)
+    return changes
+
+
+def check_new(out: str) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+      ValueError: none is named, or it is a file, or not empty.
+    """
+    if not out:
+        raise refuse("out", "a new folder", out)
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise refuse("out", "a new or empty folder, or `mbrl resume` with it", out)
+
+
 def show(out: Path) -> int:
     """Print the summary of a run that is complete; return the exit status that it had."""
     summary = json.loads((out / SUMMARY).read_text())
-    with TrainView(out, summary["steps"]) as view:
+    with TrainView(out, total=0) as view:
         view.summary(summary)
     return 0 if summary["policy_version"] else 1
 
@@ -129,10 +173,15 @@ def _build(config: TrainConfig) -> tuple[Env, GymTask, Learner]:
         raise refuse("env", "the id of a Gymnasium environment", config.env)
     env = open_environment(config.env, episode_steps=config.episode_steps)
     task = GymTask(env)
-    return env, task, _learner(task, config)
+    return env, task, make_learner(task, config)
 
 
-def _learner(task: GymTask, config: TrainConfig) -> Learner:
+def make_learner(task: GymTask, config: TrainConfig) -> Learner:
+    """A fresh learner of the method that the settings name.
+
+    Raises:
+      ValueError: a setting is out of bounds.
+    """
     makers: dict[str, Callable[[], Learner]] = {
         "vanilla": lambda: vanilla(task, config.me_ppo, seed=config.seed),
         "bptt": lambda: bptt(task, config.bptt, seed=config.seed),

@@ -1,0 +1,52 @@
+"""An environment with another reward: the same world, asked for something else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from mbrl_core.config import refuse
+from mbrl_core.types import Array
+from mbrl_sim.environment import Env
+from mbrl_sim.gym_task import GymTask
+
+Reward = Callable[[Array, Array, Array], Array]  # obs (..., O), the environment's action (..., A), next_obs: to (...)
+
+
+class Rewarded(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Pays what a function says of each step; whatever else an environment of `open_environment` does stays."""
+
+    def __init__(self, env: Env, reward: Reward) -> None:
+        """Take the environment and its new reward."""
+        super().__init__(env)
+        self._reward = reward
+        self._obs = np.zeros(0)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        obs, info = self.env.reset(**options)
+        self._obs = np.array(obs)
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step, paid by the function."""
+        obs, _, terminated, truncated, info = self.env.step(action)
+        reward = float(self._reward(self._obs, np.asarray(action, dtype=np.float64).ravel(), np.asarray(obs)))
+        self._obs = np.array(obs)
+        return obs, reward, terminated, truncated, info
+
+
+def rewarded_task(env: Env, reward: Reward) -> tuple[Env, GymTask]:
+    """The environment and its task under another reward; states stay what they were.
+
+    Raises:
+      ValueError: the environment's own reward is not on record, so that states have a part for it.
+    """
+    task = GymTask(env)
+    facts = task.known
+    if facts.reward is None or facts.rest_of_reward:
+        learned = "learned: its models predict it as a part of the state and know no state without it"
+        raise refuse(f"{task.name}: reward", "one that is computed (sim/known_environments.py)", learned)
+    return Rewarded(env, reward), GymTask(env, replace(facts, reward=reward, rest_of_reward=False))
