@@ -54,9 +54,20 @@ class Row:
 
     @property
     def spec(self) -> Spec:
-        """What is trained."""
-        name = f"{self.env}-{self.algorithm}-{self.steps}"
-        return Spec(name=name, env=self.env, algorithm=self.algorithm, steps=self.steps, flags=self.flags)
+        """What is trained: one run serves all rows that differ in their steps only, the smaller ones as milestones."""
+        budgets = sorted({row.steps for row in ROWS if self._same_run(row)})
+        *milestones, steps = budgets
+        flags = (*self.flags, ("schedule.milestones", tuple(milestones)))
+        return Spec(name=f"{self.env}-{self.algorithm}", env=self.env, algorithm=self.algorithm, steps=steps, flags=flags)
+
+    def at_its_steps(self, summary: Summary) -> Summary:
+        """What the run had come to after the row's steps."""
+        if summary["steps"] == self.steps:
+            return summary
+        return summary | next(passed for passed in summary["milestones"] if passed["milestone"] == self.steps)
+
+    def _same_run(self, row: "Row") -> bool:
+        return (row.env, row.algorithm, row.flags) == (self.env, self.algorithm, self.flags)
 
 
 ROWS = (
@@ -114,6 +125,8 @@ def write_curves(path: Path, runs: list[tuple[Row, int, Path]]) -> None:
         writer = csv.writer(file)
         writer.writerow(("env", "algorithm", "budget", "seed", *CURVE))
         for row, seed, folder in runs:
+            if row.steps != row.spec.steps:
+                continue  # a milestone of a run that is written already, or will be
             with (folder / PROGRESS).open() as progress:
                 for line in csv.DictReader(progress):
                     writer.writerow((row.env, row.algorithm, row.steps, seed, *(line[name] for name in CURVE)))
@@ -129,7 +142,7 @@ def write_table(out: Path, rows: list[Row], seeds: int | None) -> None:
         ]
         if complete:
             folders = [folder for _, _, folder in complete]
-            lines.append(table_line(row, [read_summary(folder) for folder in folders], commits(folders)))
+            lines.append(table_line(row, [row.at_its_steps(read_summary(folder)) for folder in folders], commits(folders)))
             runs += complete
     made_with = made_with_lines([folder for _, _, folder in runs])
     (out / "table.md").write_text(f"{table(HEADINGS, lines)}\n{made_with}")

@@ -42,12 +42,15 @@ class Schedule:
     )
     hold_steps: int = setting(10, doc="steps that a random action is held", low=1)
     round_steps: int = setting(200, doc="new real steps before a round of learning, in whole episodes", low=1)
-    round_share: float = setting(0.05, doc="or so many, as a share of all, where that is more", low=0.0, high=1.0)
+    round_share: float = setting(0.1, doc="or so many, as a share of all, where that is more", low=0.0, high=1.0)
     holdout_block: int = setting(20, doc="steps in a row that are held out together, every tenth block", low=1)
     curve_episodes: int = setting(
         10, doc="episodes that each round's policy is tried on; nothing learns from it", low=0
     )
     eval_episodes: int = setting(100, doc="episodes that the final policy is evaluated on", low=1)
+    milestones: tuple[int, ...] = setting(
+        (), doc="real steps below the budget at which a round is due and its policy evaluated like the final one", low=1
+    )
     adaptation_episodes: int = setting(
         5, doc="real episodes, beyond the steps, that a final policy with an inner step adapts to; 0 = none", low=0
     )
@@ -120,6 +123,7 @@ class Training:
         # with demonstrations another stream: a run that is shown its own twin's episodes must not collect them again
         self._salt = (fingerprint(self._replay.demonstrations),) if self._replay.demonstrations else ()
         self._rows: list[Row] = []
+        self._passed: list[Row] = []  # milestones
         self._learned_steps, self._before_s, self._began_s = 0, 0.0, time.monotonic()
         if (out / CHECKPOINT).exists():
             self._restore(read_checkpoint(out / CHECKPOINT))
@@ -149,7 +153,11 @@ class Training:
         share = int(self._schedule.round_share * self._learned_steps)
         first = self._schedule.random_steps if not self._learned_steps else 0
         due = self._learned_steps + max(self._schedule.round_steps, share, first)
-        return min(due, self._budget.steps)
+        return min([due, self._budget.steps, *(stop for stop in self._milestones() if stop > self._learned_steps)])
+
+    def _milestones(self) -> list[int]:
+        """Those below the budget, which is the last."""
+        return sorted(stop for stop in self._schedule.milestones if stop < self._budget.steps)
 
     def _collect(self, watcher: Watcher) -> None:
         """One more episode, on disk before anybody learns from it."""
@@ -188,11 +196,16 @@ class Training:
         row |= try_out(self._env, self._task, self._learner, self._schedule.curve_episodes) | report_row(report)
         self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
         watcher.round(self._rows[-1])
+        due = [stop for stop in self._milestones()[len(self._passed) :] if stop <= self._learned_steps]
+        if due:
+            result = self._result()
+            self._passed += [{"milestone": stop} | result for stop in due]
 
     def _save(self) -> None:
         """The checkpoint first; the other files follow from it."""
         learner = self._learner.checkpoint()
         run = {"rows": self._rows, "learned_steps": self._learned_steps, "wall_s": self._wall_s()}
+        run["milestones"] = self._passed
         run["demonstration_steps"] = self._replay.demonstration_steps
         facts = {"learner": learner.facts, "run": run}
         write_checkpoint(self._out / CHECKPOINT, Checkpoint(arrays=learner.arrays, facts=facts))
@@ -202,6 +215,7 @@ class Training:
         self._learner.restore(Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"]))
         run = checkpoint.facts["run"]
         self._rows, self._learned_steps, self._before_s = run["rows"], run["learned_steps"], run["wall_s"]
+        self._passed = run.get("milestones", [])  # earlier versions had none
         if self._learned_steps > self.real_steps:
             raise refuse(f"{self._out / 'episodes'}: steps", f"at least {self._learned_steps}", self.real_steps)
         shown, held = run.get("demonstration_steps", 0), self._replay.demonstration_steps
@@ -215,29 +229,33 @@ class Training:
             self._learner.bundle().save(self._out / BUNDLE)
 
     def _finish(self) -> Row:
-        """Evaluate on seeds that no training sees; a run without a good policy has no returns."""
-        summary: Row = dataclasses.asdict(self._budget) | {
-            "real_steps": self.real_steps,
-            "demonstration_steps": self._replay.demonstration_steps,
-            "wall_s": self._rows[-1]["wall_s"],
-            "rounds": len(self._rows),
-            "policy_version": self._learner.version,
-            "eval_episodes": self._schedule.eval_episodes,
-        }
-        count = self._schedule.eval_episodes
-        names = ("mean", "std", "min")
-        summary |= dict.fromkeys((f"eval_return_{name}" for name in names), None)
-        if self._learner.version:
-            returns = evaluate(self._env, self._task, Actor(self._learner.bundle()), episodes=count)
-            summary |= {f"eval_return_{name}": getattr(returns, name) for name in names}
-        summary |= self._adapt()
-        for name, returns in baselines(self._env, self._task, episodes=count).items():
+        """Write the summary: the final policy beside nobody and chance, and what there was at the milestones."""
+        summary: Row = dataclasses.asdict(self._budget)
+        summary |= {"demonstration_steps": self._replay.demonstration_steps} | self._result()
+        for name, returns in baselines(self._env, self._task, episodes=self._schedule.eval_episodes).items():
             summary[f"{name}_return"] = returns.mean
+        summary["milestones"] = self._passed
         write_atomically(self._out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False).encode())
         return summary
 
+    def _result(self) -> Row:
+        """Evaluate on seeds that no training sees; without a good policy there are no returns."""
+        count, names = self._schedule.eval_episodes, ("mean", "std", "min")
+        result: Row = {
+            "real_steps": self.real_steps,
+            "wall_s": self._rows[-1]["wall_s"],
+            "rounds": len(self._rows),
+            "policy_version": self._learner.version,
+            "eval_episodes": count,
+        }
+        result |= dict.fromkeys((f"eval_return_{name}" for name in names), None)
+        if self._learner.version:
+            returns = evaluate(self._env, self._task, Actor(self._learner.bundle()), episodes=count)
+            result |= {f"eval_return_{name}": getattr(returns, name) for name in names}
+        return result | self._adapt()
+
     def _adapt(self) -> Row:
-        """What one inner step on real episodes makes of the final policy; nothing where the method does not adapt."""
+        """What one inner step on real episodes makes of the last good policy; nothing where the method adapts none."""
         count = self._schedule.adaptation_episodes
         measures = (*(f"adapted_return_{name}" for name in ("mean", "std", "min")), "inner_kl", "inner_gradient_norm")
         if not (count and self._learner.version and self._learner.adapted_policies):

@@ -40,7 +40,7 @@ class BpttConfig:
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
-    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
+    restart: str = setting("spread", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class Bptt:

@@ -21,7 +21,7 @@ from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_ensemble, load_learner, save_learner
 from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
-from mbrl_core.algorithms.restart import with_initial_spread
+from mbrl_core.algorithms.restart import half_way_to_initial_spread
 from mbrl_core.algorithms.validation import Score, ValidationConfig, score
 from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
@@ -235,9 +235,12 @@ class Learner:
                 with _timed(tally, "fitting", on_phase):
                     self._fit(data, tally, should_stop)
             self._improve(data, tally, should_stop, on_phase)
+            self._go_back()
+            with _timed(tally, "validating", on_phase):
+                self._imagine_episodes(data, tally)
         except FloatingPointError as error:
             tally.problem = str(error)
-        self._go_back()
+            self._go_back()
         return self._report(data, tally, accepted=self.version > began, stopped=should_stop())
 
     def _fit(self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool]) -> None:
@@ -265,8 +268,11 @@ class Learner:
                 with _timed(tally, "validating", on_phase):
                     tally.ratio, good = referee.judge(self._score(starts, goals))
                 self._count(good, data)
-        kept = referee.kept
-        tally.imagined_return, tally.imagined_success = float(kept.returns.mean()), float(kept.success.mean())
+
+    def _imagine_episodes(self, data: Dataset, tally: _Tally) -> None:
+        """How the last good policy does from where real episodes begin: what a real episode compares with."""
+        result = self._score(_in_turn(data.first_states, self._validation.goals), self._goals(self._validation.goals))
+        tally.imagined_return, tally.imagined_success = float(result.returns.mean()), float(result.success.mean())
 
     def _begin(self, starts: Tensor, goals: Tensor) -> Referee:
         """Restart what the settings say; a policy drawn afresh has the last good one to beat."""
@@ -276,7 +282,7 @@ class Learner:
             return Referee(self._validation, self._score(starts, goals), to_beat=before)
         if self._restart == "spread":
             trained = self.method.trained
-            policy = with_initial_spread(self.method.policy, trained.policy)
+            policy = half_way_to_initial_spread(self.method.policy, trained.policy)
             self.method.replace(trained._replace(policy=policy))
         return Referee(self._validation, before)
 
@@ -321,10 +327,14 @@ class Learner:
             self.method.replace(trained._replace(policy=policy, value=value))
 
     def _validation_set(self, data: Dataset) -> tuple[Tensor, Tensor]:
-        """Real starts, used in turn, and goals: fixed for the round."""
+        """Starts and goals, fixed for the round: half of it where real episodes begin, half anywhere in them.
+
+        Episodes may be few and begin alike: from one start, four of five members agree on luck.
+        """
         count = self._validation.goals
-        rows = torch.arange(count, device=self._device) % len(data.first_states)
-        return data.first_states[rows], self._goals(count)
+        anywhere = self._rng.integers(len(data.states), size=count // 2)
+        beginnings = _in_turn(data.first_states, count - len(anywhere))
+        return torch.cat([beginnings, data.states[torch.as_tensor(anywhere, device=self._device)]]), self._goals(count)
 
     def _goals(self, count: int) -> Tensor:
         return torch.as_tensor(self._task.sample_goal(self._rng, count), dtype=torch.float32, device=self._device)
@@ -356,6 +366,11 @@ class Learner:
             updates_rejected=self._rejected_updates,
             problem=tally.problem,
         )
+
+
+def _in_turn(states: Tensor, count: int) -> Tensor:
+    """So many of the states, each as often as the others: (B, S) to (count, S)."""
+    return states[torch.arange(count, device=states.device) % len(states)]
 
 
 @contextmanager

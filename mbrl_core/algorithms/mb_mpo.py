@@ -36,6 +36,7 @@ from mbrl_core.algorithms.meta_objective import (
     meta_loss,
     meta_surrogate,
     meta_terms,
+    minibatches,
     parted,
     steps_by_task,
 )
@@ -61,8 +62,9 @@ class OuterStepConfig:
     """How the meta-policy is moved."""
 
     method: str = setting("ppo", doc="PPO's epochs, or one step of TRPO as in the paper", one_of=("ppo", "trpo"))
-    epochs: int = setting(5, doc="ppo: gradient steps, each on all imagined steps", low=1)
-    learning_rate: float = setting(7e-4, doc="ppo: Adam's step size", low=1e-7, high=1.0)
+    epochs: int = setting(3, doc="ppo: passes over the imagined rollouts", low=1)
+    minibatches: int = setting(5, doc="ppo: parts that a pass is split into, whole rollouts of every task", low=1)
+    learning_rate: float = setting(1e-3, doc="ppo: Adam's step size", low=1e-7, high=1.0)
     max_gradient: float = setting(1.0, doc="ppo: the gradient is scaled down to this norm", low=1e-6)
     max_kl: float = setting(0.03, doc="ppo: epochs end when adapted policies have moved further", unit="nats", low=0)
     trpo: TrpoConfig = setting(TrpoConfig(), doc="trpo: the trust region, of the adapted policies")
@@ -72,16 +74,18 @@ class OuterStepConfig:
 class MbMpoConfig:
     """All settings of MB-MPO."""
 
-    iterations: int = setting(20, doc="policy iterations in a round", low=1)
+    iterations: int = setting(40, doc="policy iterations in a round", low=1)
     ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models, which are the tasks")
-    imagination: ImaginationConfig = setting(ImaginationConfig(), doc="rollouts before and again after the inner step")
+    imagination: ImaginationConfig = setting(
+        ImaginationConfig(rollouts=250), doc="rollouts before and again after the inner step"
+    )
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     inner: InnerStepConfig = setting(InnerStepConfig(), doc="the inner step")
     objective: MetaObjectiveConfig = setting(MetaObjectiveConfig(), doc="the outer objective")
     outer: OuterStepConfig = setting(OuterStepConfig(), doc="the outer step")
-    value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
+    value: ValueConfig = setting(ValueConfig(epochs=1, minibatch=1000), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
-    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
+    restart: str = setting("spread", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MbMpo:
@@ -177,8 +181,9 @@ class MbMpo:
 
     def _improve_by_ppo(self, batch: MetaBatch) -> None:
         config, leaves = self._config.outer, [*self._theta.values(), *self._step_sizes.values()]
-        for _ in range(config.epochs):
-            terms = self._terms(self._theta, self._step_sizes, batch)
+        parts = (part for _ in range(config.epochs) for part in minibatches(batch, config.minibatches, self._generator))
+        for part in parts:
+            terms = self._terms(self._theta, self._step_sizes, part)
             if float(terms.outer_kl.detach()) > config.max_kl:
                 break
             self._optimiser.zero_grad()

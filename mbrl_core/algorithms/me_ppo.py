@@ -32,13 +32,13 @@ from mbrl_core.tasks.task import Task
 class MePpoConfig:
     """All settings of ME-PPO."""
 
-    iterations: int = setting(20, doc="policy iterations in a round", low=1)
+    iterations: int = setting(40, doc="policy iterations in a round", low=1)
     ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models")
     imagination: ImaginationConfig = setting(ImaginationConfig(), doc="imagined rollouts")
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     ppo: PpoConfig = setting(PpoConfig(), doc="its update")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
-    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
+    restart: str = setting("spread", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MePpo:

@@ -29,14 +29,14 @@ from mbrl_core.tasks.task import Task
 class MeTrpoConfig:
     """All settings of ME-TRPO."""
 
-    iterations: int = setting(20, doc="policy iterations in a round", low=1)
+    iterations: int = setting(40, doc="policy iterations in a round", low=1)
     ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models")
     imagination: ImaginationConfig = setting(ImaginationConfig(), doc="imagined rollouts")
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     trpo: TrpoConfig = setting(TrpoConfig(), doc="its step")
     value: ValueConfig = setting(ValueConfig(), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
-    restart: str = setting("none", doc=RESTART_DOC, one_of=RESTARTS)
+    restart: str = setting("spread", doc=RESTART_DOC, one_of=RESTARTS)
 
 
 class MeTrpo:

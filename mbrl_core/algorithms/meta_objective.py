@@ -7,6 +7,7 @@ Two outer steps: PPO's clipped surrogate with a penalty on the inner KL (ProMP, 
 J^ProMP), and TRPO on the adapted policies (MAML, Finn et al. 2017, arXiv 1703.03400).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,6 +95,22 @@ def meta_terms(
         return _task_terms(policy, parameters, step_sizes, task, form, clip)
 
     return MetaTerms(*(term.mean(0) for term in vmap(one)(batch)))
+
+
+def minibatches(batch: MetaBatch, count: int, generator: torch.Generator) -> Iterator[MetaBatch]:
+    """Split the rollouts of every task at random into so many parts: an inner step on a part, judged on a part.
+
+    Each part's inner step is noisier than that on the whole batch, as one on few real episodes is.
+    """
+
+    def shares(steps: StepBatch) -> list[StepBatch]:
+        rollouts = steps.advantages.shape[2]
+        order = torch.randperm(rollouts, generator=generator, device=steps.obs.device)
+        return [StepBatch(*(column[:, :, rows] for column in steps)) for rows in torch.tensor_split(order, count)]
+
+    inner, outer = [shares(steps) for steps in batch.inner], shares(batch.outer)
+    for *steps, last in zip(*inner, outer, strict=True):
+        yield MetaBatch(tuple(steps), last, batch.acting)
 
 
 def meta_loss(terms: MetaTerms, config: MetaObjectiveConfig) -> Tensor:

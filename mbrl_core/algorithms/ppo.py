@@ -21,12 +21,12 @@ from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
 class PpoConfig:
     """The policy's update."""
 
-    discount: float = setting(0.95, doc="gamma, per policy step", low=0.0, high=1.0)
+    discount: float = setting(0.98, doc="gamma, per policy step", low=0.0, high=1.0)
     trace: float = setting(0.95, doc="lambda of the advantage", low=0.0, high=1.0)
     clip: float = setting(0.2, doc="bound on the probability ratio's distance from 1", low=0.01, high=1.0)
-    epochs: int = setting(5, doc="passes over the imagined steps", low=1)
-    minibatch: int = setting(1000, doc="imagined steps per gradient step", low=1)
-    learning_rate: float = setting(7e-4, doc="Adam's step size, policy and value", low=1e-7, high=1.0)
+    epochs: int = setting(2, doc="passes over the imagined steps", low=1)
+    minibatch: int = setting(2000, doc="imagined steps per gradient step", low=1)
+    learning_rate: float = setting(1e-3, doc="Adam's step size, policy and value", low=1e-7, high=1.0)
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     max_kl: float = setting(0.03, doc="an update stops beyond this distance from the old policy", unit="nats", low=0)
     value_hidden: tuple[int, ...] = setting((64, 64), doc="widths of the value function's hidden layers", low=1)

@@ -25,7 +25,6 @@ class Referee:
             is good only if it beats this too, so that the last good one stays until a better one is there.
         """
         self._rule, self._best, self._to_beat = rule, first, to_beat
-        self.kept = first if to_beat is None else to_beat  # of the last good policy
         self.failures = 0  # validations without progress in a row
 
     def judge(self, fresh: Score) -> Verdict:
@@ -34,5 +33,4 @@ class Referee:
         progress = ratio >= self._rule.ratio
         good = progress and (self._to_beat is None or improved_share(self._to_beat, fresh) >= self._rule.ratio)
         self._best, self.failures = (fresh, 0) if progress else (self._best, self.failures + 1)
-        self.kept = fresh if good else self.kept
         return Verdict(ratio, good)

@@ -23,7 +23,7 @@ class ValidationConfig:
 
     every: int = setting(5, doc="policy iterations between validations", low=1)
     ratio: float = setting(0.7, doc="share of members that must improve", low=0.0, high=1.0)
-    patience: int = setting(4, doc="failed validations in a row before a round ends", low=1)
+    patience: int = setting(8, doc="failed validations in a row before a round ends", low=1)
     horizon: int = setting(200, doc="steps of a trial at most: errors of a model add up", low=1)
     goals: int = setting(40, doc="fixed goals, each tried in every member", low=1)
 

@@ -18,11 +18,11 @@ from mbrl_core.policies.gaussian_mlp import Parameters
 class ValueConfig:
     """Advantages, and the fit of the value function; the defaults are PPO's, so that methods compare."""
 
-    discount: float = setting(0.95, doc="gamma, per policy step", low=0.0, high=1.0)
+    discount: float = setting(0.98, doc="gamma, per policy step", low=0.0, high=1.0)
     trace: float = setting(0.95, doc="lambda of the advantage", low=0.0, high=1.0)
-    epochs: int = setting(5, doc="passes over the imagined steps", low=1)
-    minibatch: int = setting(1000, doc="imagined steps per gradient step", low=1)
-    learning_rate: float = setting(7e-4, doc="Adam's step size", low=1e-7, high=1.0)
+    epochs: int = setting(2, doc="passes over the imagined steps", low=1)
+    minibatch: int = setting(2000, doc="imagined steps per gradient step", low=1)
+    learning_rate: float = setting(1e-3, doc="Adam's step size", low=1e-7, high=1.0)
     hidden: tuple[int, ...] = setting((64, 64), doc="widths of the hidden layers", low=1)
     members: int = setting(1, doc="value functions, each with its own bootstrap; their mean is used", low=1, high=64)
 

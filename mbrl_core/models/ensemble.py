@@ -42,7 +42,7 @@ class EnsembleConfig:
     ridge: float = setting(1.0, doc="penalty on the linear part, in transitions; inputs are normalised", low=1e-6)
     initial_gain: float = setting(0.3, doc="size of the network's last layer at the start", low=0.0, high=1.0)
     batch: int = setting(128, doc="transitions per member and gradient step", low=1)
-    max_steps: int = setting(600, doc="gradient steps of one fit at most", low=1)
+    max_steps: int = setting(1000, doc="gradient steps of one fit at most", low=1)
     check_every: int = setting(50, doc="gradient steps between looks at the held-out episodes", low=1)
     patience: int = setting(6, doc="looks without an improvement in any member before a fit stops", low=1)
     min_log_var: float = setting(-6.0, doc="soft lower bound of the log-variance, normalised targets", unit="nats")

@@ -44,7 +44,7 @@ class ImaginationConfig:
     """Amount, length and kind of imagined experience."""
 
     rollouts: int = setting(500, doc="rollouts per policy iteration; a multiple of the members", low=1)
-    horizon: int = setting(20, doc="steps of a rollout, H", low=1, high=1000)
+    horizon: int = setting(40, doc="steps of a rollout, H", low=1, high=1000)
     propagation: str = setting(
         "rollout", doc="one member for a whole rollout, or a random one at every step", one_of=PROPAGATIONS
     )

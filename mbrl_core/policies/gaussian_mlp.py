@@ -21,7 +21,7 @@ class PolicyConfig:
     """Size and spread of the policy."""
 
     hidden: tuple[int, ...] = setting((64, 64), doc="widths of the hidden layers", low=1)
-    initial_std: float = setting(0.5, doc="standard deviation of actions at the start", low=1e-3, high=2.0)
+    initial_std: float = setting(0.4, doc="standard deviation of actions at the start", low=1e-3, high=2.0)
     min_std: float = setting(0.1, doc="it never falls below this: exploration goes on", low=1e-4, high=1.0)
 
 

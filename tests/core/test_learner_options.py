@@ -1,6 +1,7 @@
 """Options that all methods share, on the toy task, with rounds so short that they learn little."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -113,13 +114,14 @@ def test_a_learner_that_restarts_resumes_exactly(name, restart, replay):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_restart_of_the_spread_keeps_everything_else(name, replay):
+def test_a_restart_of_the_spread_goes_half_way_and_keeps_everything_else(name, replay):
     learner = with_a_good_policy(restarting(name, "spread"))
     good, begun = learner._good.trained.copied(), idle(learner)
     good.policy["log_std"].fill_(-2.0)
     learner._good = dataclasses.replace(learner._good, trained=good)
     learner.round(replay)
-    assert begun[0].policy["log_std"].exp().tolist() == pytest.approx([0.5, 0.5])
+    half_way = math.exp((-2.0 + math.log(0.5)) / 2)
+    assert begun[0].policy["log_std"].exp().tolist() == pytest.approx([half_way, half_way])
     assert torch.equal(begun[0].policy["weight1"], good.policy["weight1"])
     assert torch.equal(begun[0].value["weight1"], good.value["weight1"])
 

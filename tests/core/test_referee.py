@@ -12,7 +12,6 @@ def test_a_policy_is_judged_against_the_best_of_the_round():
     referee = Referee(ValidationConfig(ratio=0.7), score(1, 1, 1, 1))
     assert referee.judge(score(2, 2, 2, 0)) == (0.75, True)
     assert referee.judge(score(1, 3, 1, 0)) == (0.25, False), "the last one was better"
-    assert referee.kept.returns.tolist() == [2, 2, 2, 0]
 
 
 def test_failures_in_a_row_are_counted():
@@ -26,7 +25,5 @@ def test_progress_is_not_good_until_the_other_policy_is_beaten_too():
     referee = Referee(ValidationConfig(ratio=0.7), score(0, 0, 0, 0), to_beat=score(5, 5, 5, 5))
     assert referee.judge(score(4, 4, 4, 4)) == (1.0, False)
     assert referee.failures == 0, "it is progress nevertheless"
-    assert referee.kept.returns.tolist() == [5, 5, 5, 5]
     assert referee.judge(score(3, 3, 3, 9)) == (0.25, False), "progress is measured within the round"
     assert referee.judge(score(6, 6, 6, 4.5)) == (1.0, True)
-    assert referee.kept.returns.tolist() == [6, 6, 6, 4.5]
