@@ -57,8 +57,8 @@ class Row:
         """What is trained: one run serves all rows that differ in their steps only, the smaller ones as milestones."""
         budgets = sorted({row.steps for row in ROWS if self._same_run(row)})
         *milestones, steps = budgets
-        flags = (*self.flags, ("schedule.milestones", tuple(milestones)))
-        return Spec(name=f"{self.env}-{self.algorithm}", env=self.env, algorithm=self.algorithm, steps=steps, flags=flags)
+        name, flags = f"{self.env}-{self.algorithm}", (*self.flags, ("schedule.milestones", tuple(milestones)))
+        return Spec(name=name, env=self.env, algorithm=self.algorithm, steps=steps, flags=flags)
 
     def at_its_steps(self, summary: Summary) -> Summary:
         """What the run had come to after the row's steps."""
@@ -142,7 +142,8 @@ def write_table(out: Path, rows: list[Row], seeds: int | None) -> None:
         ]
         if complete:
             folders = [folder for _, _, folder in complete]
-            lines.append(table_line(row, [row.at_its_steps(read_summary(folder)) for folder in folders], commits(folders)))
+            summaries = [row.at_its_steps(read_summary(folder)) for folder in folders]
+            lines.append(table_line(row, summaries, commits(folders)))
             runs += complete
     made_with = made_with_lines([folder for _, _, folder in runs])
     (out / "table.md").write_text(f"{table(HEADINGS, lines)}\n{made_with}")

@@ -45,7 +45,7 @@ def test_every_row_and_case_is_a_run_that_can_begin():
     for row in learning.ROWS:
         settings = training_runs.settings(row.spec, 3, Path("folder"))
         assert (settings.env, settings.algorithm, settings.seed) == (row.env, row.algorithm, 3)
-    assert len({row.spec.name for row in learning.ROWS}) == len(learning.ROWS)
+
     for method in robustness.METHODS:
         case = robustness.Case(env="Reacher-v5", algorithm=method, bias=0.5, noise=0.1, steps=50)
         settings = training_runs.settings(case.spec, 0, Path("folder"))

@@ -74,7 +74,7 @@ class OuterStepConfig:
 class MbMpoConfig:
     """All settings of MB-MPO."""
 
-    iterations: int = setting(40, doc="policy iterations in a round", low=1)
+    iterations: int = setting(30, doc="policy iterations in a round", low=1)
     ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models, which are the tasks")
     imagination: ImaginationConfig = setting(
         ImaginationConfig(rollouts=250), doc="rollouts before and again after the inner step"
