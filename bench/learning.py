@@ -5,39 +5,37 @@ same command may be given again after anything. Episodes, seeds and evaluation a
 
     python bench/learning.py --out runs/learning
     python bench/learning.py --out runs/learning --only Pendulum-v1 --seeds 1
+    python bench/learning.py --results docs/results/learning      # adds to what this repository has
+
+Figures and curves of every run go into two CSV files (--results, by default the folder of the runs); runs that are
+there are not made again.
 """
 
 import argparse
-import csv
 import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kept_results import KeptResults, Summary
 from training_runs import (
     Spec,
-    Summary,
     commits,
-    complete_seeds,
     folder_of,
     inner_cells,
     made_with_lines,
     number,
-    read_summary,
     return_cells,
     run_seed,
     table,
 )
-
-from mbrl_sim.training import PROGRESS
 
 PENDULUM = "SAC -929 at 2,000, -144 at 3,000; PETS solves it at 800"
 PENDULUM_LATE = "tuned SAC -157, TQC -151 at 20,000; PPO -172 at 100,000"
 REACHER = "SAC -7.7 at 10,000, -4.9 at 50,000"
 REACHER_META = "at 200,000: MB-MPO -5.6, SLBO -4.1"
 CHEETAH = "at 200,000: ME-TRPO 2,284, MB-MPO 3,639, PETS 2,795"
-CURVE = ("real_steps", "wall_s", "curve_return_mean", "curve_return_min", "collected_return", "imagined_return")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,7 @@ HEADINGS = (
 )
 
 
-def table_line(row: Row, summaries: list[Summary], commit: str) -> list[str]:
+def table_line(row: Row, summaries: list[Summary]) -> list[str]:
     """One line of the table from the seeds that are complete."""
     count = sum(summary["eval_return_mean"] is not None for summary in summaries)
     zero, chance = (statistics.mean(summary[f"{name}_return"] for summary in summaries) for name in ("zero", "random"))
@@ -116,44 +114,21 @@ def table_line(row: Row, summaries: list[Summary], commit: str) -> list[str]:
     overrides = ", ".join(f"{name} {value}" for name, value in row.flags) or "none"
     cells = [row.env, row.algorithm, f"{row.steps:,}", f"{count} of {row.seeds}"]
     cells += [*return_cells(summaries), *inner_cells(summaries), *map(number, (zero, chance, minutes))]
-    return [*cells, row.goal, row.published, overrides, commit]
+    return [*cells, row.goal, row.published, overrides, commits(summaries)]
 
 
-def write_curves(path: Path, runs: list[tuple[Row, int, Path]]) -> None:
-    """All learning curves, one line per round."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("env", "algorithm", "budget", "seed", *CURVE))
-        for row, seed, folder in runs:
-            if row.steps != row.spec.steps:
-                continue  # a milestone of a run that is written already, or will be
-            with (folder / PROGRESS).open() as progress:
-                for line in csv.DictReader(progress):
-                    writer.writerow((row.env, row.algorithm, row.steps, seed, *(line[name] for name in CURVE)))
-
-
-def write_table(out: Path, rows: list[Row], seeds: int | None) -> None:
-    """Write table.md and curves.csv from the runs that are complete."""
-    lines: list[list[str]] = []
-    runs: list[tuple[Row, int, Path]] = []
-    for row in rows:
-        complete = [
-            (row, seed, folder_of(row.spec, seed, out)) for seed in complete_seeds(row.spec, seeds or row.seeds, out)
-        ]
-        if complete:
-            folders = [folder for _, _, folder in complete]
-            summaries = [row.at_its_steps(read_summary(folder)) for folder in folders]
-            lines.append(table_line(row, summaries, commits(folders)))
-            runs += complete
-    made_with = made_with_lines([folder for _, _, folder in runs])
-    (out / "table.md").write_text(f"{table(HEADINGS, lines)}\n{made_with}")
-    write_curves(out / "curves.csv", runs)
+def whole_table(results: KeptResults, rows: list[Row]) -> str:
+    """The table from the runs that are there, and what they were made with."""
+    found = [(row, results.summaries(row.spec.name, row.steps, row.seeds)) for row in rows]
+    lines = [table_line(row, summaries) for row, summaries in found if summaries]
+    return f"{table(HEADINGS, lines)}\n{made_with_lines([one for _, summaries in found for one in summaries])}"
 
 
 def parse() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--results", type=Path, help="folder of results.csv, curves.csv and table.md")
     parser.add_argument("--only", nargs="*", default=[], help="words that a row's name must hold, any of them")
     parser.add_argument("--seeds", type=int, help="seeds of every row; as the table says if absent")
     parser.add_argument("--table", action="store_true", help="write the table from what is there, run nothing")
@@ -165,14 +140,17 @@ def main() -> None:
     args = parse()
     rows = [row for row in ROWS if not args.only or any(word in row.spec.name for word in args.only)]
     if not rows:
-        sys.exit(f"--only: expected a part of one of {[row.spec.name for row in ROWS]}, got {args.only}")
-    args.out.mkdir(parents=True, exist_ok=True)
+        sys.exit(f"--only: expected a part of one of {sorted({row.spec.name for row in ROWS})}, got {args.only}")
+    folder = args.results or args.out
+    results = KeptResults(folder)
     for row in [] if args.table else rows:
         for seed in range(args.seeds or row.seeds):
-            run_seed(row.spec, seed, args.out)
-            write_table(args.out, rows, args.seeds)
-    write_table(args.out, rows, args.seeds)
-    print((args.out / "table.md").read_text())
+            if not results.has(row.spec.name, row.steps, seed):
+                summary = row.at_its_steps(run_seed(row.spec, seed, args.out))
+                results.add(row.spec.name, row.steps, seed, summary, folder_of(row.spec, seed, args.out))
+                results.save()
+                (folder / "table.md").write_text(whole_table(results, list(ROWS)))
+    print(whole_table(results, rows))
 
 
 if __name__ == "__main__":

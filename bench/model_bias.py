@@ -1,8 +1,8 @@
 """The plot of model bias: what a policy promises in imagination and what it gets, over real steps.
 
-One member (vanilla) beside five (me-ppo), from the curves.csv that bench/learning.py writes: wherever both were trained
-with the same budget, the mean over seeds and their range. Both returns are of the same policy, the last good one, from
-real starts without noise. They compare only where validation imagines whole episodes: a task with longer episodes is
+One member (vanilla) beside five (me-ppo), from the curves.csv that bench/learning.py writes: where both were trained,
+as far as both went, the mean over seeds and their range. Both returns are of the same policy, the last good one, from
+where episodes begin, without noise. They compare only where whole episodes are imagined: a task with longer ones is
 left out, and said so.
 
     python bench/model_bias.py runs/learning/curves.csv --out runs/learning/model-bias.png
@@ -38,20 +38,15 @@ class Band:
     high: Vector  # (T,)
 
 
-def comparable(lines: list[Line]) -> list[tuple[str, int]]:
-    """Tasks and budgets at which both methods were trained, in the file's order."""
-    found = dict.fromkeys((line["env"], int(line["budget"])) for line in lines)
-    return [case for case in found if all(of_method(lines, case, method) for method in METHODS)]
+def comparable(lines: list[Line]) -> list[str]:
+    """Tasks on which both methods were trained, in the file's order."""
+    found = dict.fromkeys(line["env"] for line in lines)
+    return [env for env in found if all(of_method(lines, env, method) for method in METHODS)]
 
 
-def of_method(lines: list[Line], case: tuple[str, int], method: str) -> list[Line]:
-    """The rounds of a method at a task and budget after which there was a policy."""
-    wanted = (case[0], str(case[1]), method)
-    return [
-        line
-        for line in lines
-        if (line["env"], line["budget"], line["algorithm"]) == wanted and line["curve_return_mean"]
-    ]
+def of_method(lines: list[Line], env: str, method: str) -> list[Line]:
+    """The rounds of a method on a task after which there was a policy."""
+    return [line for line in lines if (line["env"], line["algorithm"]) == (env, method) and line["curve_return_mean"]]
 
 
 def band(lines: list[Line], column: str) -> Band:
@@ -73,17 +68,19 @@ def too_long(env: str) -> str:
     return f"episodes have {episode} steps, of which {horizon} are imagined" if episode > horizon else ""
 
 
-def draw(axes: Axes, lines: list[Line], case: tuple[str, int]) -> None:
+def draw(axes: Axes, lines: list[Line], env: str) -> None:
     """One task: two returns of two methods."""
+    ends = []
     for colour, (method, label) in enumerate(METHODS.items()):
-        rounds = of_method(lines, case, method)
+        rounds = of_method(lines, env, method)
         for column, (kind, style) in RETURNS.items():
             shown = band(rounds, column)
             axes.plot(shown.steps, shown.mean, style, color=f"C{colour}", label=f"{label}, {kind}")
             axes.fill_between(shown.steps, shown.low, shown.high, color=f"C{colour}", alpha=0.12, linewidth=0)
-    seeds = {method: len({line["seed"] for line in of_method(lines, case, method)}) for method in METHODS}
+            ends.append(shown.steps[-1])
+    seeds = {method: len({line["seed"] for line in of_method(lines, env, method)}) for method in METHODS}
     count = ", ".join(f"{method} {number} seeds" for method, number in seeds.items())
-    axes.set(xlabel="real steps", ylabel="return of an episode", title=f"{case[0]}: {count}")
+    axes.set(xlabel="real steps", ylabel="return of an episode", title=f"{env}: {count}", xlim=(0, min(ends)))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 
@@ -96,17 +93,17 @@ def main() -> None:
     args = parser.parse_args()
     with args.curves.open() as file:
         lines = list(csv.DictReader(file))
-    cases = comparable(lines)
-    for case in cases:
-        if too_long(case[0]):
-            print(f"left out: {case[0]}: {too_long(case[0])}")
-    cases = [case for case in cases if not too_long(case[0])]
-    if not cases:
-        sys.exit(f"{args.curves}: expected a task with {' and '.join(METHODS)} at the same budget, got none")
-    figure = Figure(figsize=(6 * len(cases), 4.5), layout="constrained")
+    tasks = comparable(lines)
+    for env in tasks:
+        if too_long(env):
+            print(f"left out: {env}: {too_long(env)}")
+    tasks = [env for env in tasks if not too_long(env)]
+    if not tasks:
+        sys.exit(f"{args.curves}: expected a task with {' and '.join(METHODS)}, got none")
+    figure = Figure(figsize=(6 * len(tasks), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
-        draw(axes, lines, case)
+    for axes, env in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        draw(axes, lines, env)
     figure.savefig(args.out, dpi=110)
 
 

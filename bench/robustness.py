@@ -9,21 +9,18 @@ run that is complete is not repeated and one that was stopped goes on.
 """
 
 import argparse
-import csv
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from kept_results import KeptResults, Summary
 from training_runs import (
     Spec,
-    Summary,
     commits,
-    complete_seeds,
     folder_of,
     inner_cells,
     made_with_lines,
     number,
-    read_summary,
     return_cells,
     run_seed,
     table,
@@ -44,15 +41,6 @@ HEADINGS = (
     "Zero",
     "Minutes a seed",
     "Commit",
-)
-MEASURES = (
-    "eval_return_mean",
-    "eval_return_std",
-    "eval_return_min",
-    "adapted_return_mean",
-    "inner_kl",
-    "zero_return",
-    "wall_s",
 )
 
 
@@ -79,7 +67,7 @@ class Case:
         )
 
 
-def table_line(case: Case, seeds: int, summaries: list[Summary], commit: str) -> list[str]:
+def table_line(case: Case, seeds: int, summaries: list[Summary]) -> list[str]:
     """One line of the table from the seeds that are complete."""
     zero, minutes = (
         statistics.mean(summary[name] for summary in summaries) / unit
@@ -87,34 +75,22 @@ def table_line(case: Case, seeds: int, summaries: list[Summary], commit: str) ->
     )
     count = sum(summary["eval_return_mean"] is not None for summary in summaries)
     cells = [case.algorithm, f"{case.bias:g}", f"{case.noise:g}", f"{case.steps:,}", f"{count} of {seeds}"]
-    return [*cells, *return_cells(summaries), *inner_cells(summaries), number(zero), number(minutes), commit]
+    cells += [*return_cells(summaries), *inner_cells(summaries), number(zero), number(minutes)]
+    return [*cells, commits(summaries)]
 
 
-def write_results(out: Path, cases: list[Case], seeds: int) -> None:
-    """Write table.md and results.csv, a line per run, from the runs that are complete."""
-    lines: list[list[str]] = []
-    runs: list[tuple[Case, int, Path]] = []
-    for case in cases:
-        complete = [(case, seed, folder_of(case.spec, seed, out)) for seed in complete_seeds(case.spec, seeds, out)]
-        if complete:
-            folders = [folder for _, _, folder in complete]
-            lines.append(table_line(case, seeds, [read_summary(folder) for folder in folders], commits(folders)))
-            runs += complete
-    made_with = made_with_lines([folder for _, _, folder in runs])
-    (out / "table.md").write_text(f"{table(HEADINGS, lines)}\n{made_with}")
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("env", "algorithm", "bias", "noise", "steps", "seed", *MEASURES))
-        for case, seed, folder in runs:
-            summary = read_summary(folder)
-            known = (case.env, case.algorithm, case.bias, case.noise, case.steps, seed)
-            writer.writerow((*known, *(summary[name] for name in MEASURES)))
+def whole_table(results: KeptResults, cases: list[Case], seeds: int) -> str:
+    """The table from the runs that are there, and what they were made with."""
+    found = [(case, results.summaries(case.spec.name, case.steps, seeds)) for case in cases]
+    lines = [table_line(case, seeds, summaries) for case, summaries in found if summaries]
+    return f"{table(HEADINGS, lines)}\n{made_with_lines([one for _, summaries in found for one in summaries])}"
 
 
 def parse() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/robustness"))
+    parser.add_argument("--results", type=Path, help="folder of results.csv, curves.csv and table.md; --out if absent")
     parser.add_argument("--env", default="Reacher-v5")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument(
@@ -134,12 +110,16 @@ def main() -> None:
         for level in args.levels
         for method in args.methods
     ]
-    args.out.mkdir(parents=True, exist_ok=True)
+    folder = args.results or args.out
+    results = KeptResults(folder)
     for seed in range(args.seeds):
         for case in cases:
-            run_seed(case.spec, seed, args.out)
-            write_results(args.out, cases, args.seeds)
-    print((args.out / "table.md").read_text())
+            if not results.has(case.spec.name, case.steps, seed):
+                summary = run_seed(case.spec, seed, args.out)
+                results.add(case.spec.name, case.steps, seed, summary, folder_of(case.spec, seed, args.out))
+                results.save()
+                (folder / "table.md").write_text(whole_table(results, cases, args.seeds))
+    print(whole_table(results, cases, args.seeds))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kept_results import Summary
+
 from mbrl_core.config import from_mapping
 from mbrl_ros.train_command import CONFIG, ResumeConfig, TrainConfig, resume, train
 from mbrl_sim.training import SUMMARY
-
-Summary = dict[str, Any]
-COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +33,13 @@ def run_seed(spec: Spec, seed: int, out: Path) -> Summary:
             resume(ResumeConfig(folder=str(folder)))
         else:
             train(settings(spec, seed, folder))
-    return read_summary(folder)
+    summary: Summary = json.loads((folder / SUMMARY).read_text())
+    return summary
 
 
 def folder_of(spec: Spec, seed: int, out: Path) -> Path:
     """Where a seed's run lies."""
     return out / spec.name / f"seed-{seed}"
-
-
-def complete_seeds(spec: Spec, seeds: int, out: Path) -> list[int]:
-    """The seeds whose runs have ended."""
-    return [seed for seed in range(seeds) if (folder_of(spec, seed, out) / SUMMARY).is_file()]
-
-
-def read_summary(folder: Path) -> Summary:
-    """What a run came to."""
-    summary: Summary = json.loads((folder / SUMMARY).read_text())
-    return summary
 
 
 def settings(spec: Spec, seed: int, folder: Path) -> TrainConfig:
@@ -107,29 +96,11 @@ def table(headings: tuple[str, ...], lines: list[list[str]]) -> str:
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
-def commits(folders: list[Path]) -> str:
-    """The commits that runs were begun on, shortened, `-dirty` kept."""
-    return ", ".join(sorted({_short(_made_with(folder)["commit"]) for folder in folders}))
+def commits(summaries: list[Summary]) -> str:
+    """The commits that runs were begun on, `-dirty` kept."""
+    return ", ".join(sorted({summary["commit"] for summary in summaries}))
 
 
-def made_with_lines(folders: list[Path]) -> str:
+def made_with_lines(summaries: list[Summary]) -> str:
     """Machine and versions of runs, a line for each combination."""
-    lines = set()
-    for folder in folders:
-        made = _made_with(folder)
-        machine, versions = made["machine"], made["versions"]
-        libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines.add(f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}; {libraries}.\n")
-    return "".join(sorted(lines))
-
-
-def _made_with(folder: Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads((folder / CONFIG).read_text())["made_with"]
-    return made
-
-
-def _short(commit: str | None) -> str:
-    if commit is None:
-        return "unknown"
-    digits, dash, rest = commit.partition("-")
-    return digits[:COMMIT_DIGITS] + dash + rest
+    return "".join(sorted({summary["made_with"] + "\n" for summary in summaries}))

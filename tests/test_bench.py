@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # they are programs, not a package
-learning, model_bias, robustness, sac, training_runs = (
-    importlib.import_module(name) for name in ("learning", "model_bias", "robustness", "sac", "training_runs")
+kept_results, learning, model_bias, robustness, sac, training_runs = (
+    importlib.import_module(name)
+    for name in ("kept_results", "learning", "model_bias", "robustness", "sac", "training_runs")
 )
 PLAIN = {"eval_return_mean": -4.0, "wall_s": 90.0, "zero_return": -12.0, "random_return": -43.0}
 ADAPTED = PLAIN | {"adapted_return_mean": -3.5, "inner_kl": 0.0123}
@@ -31,14 +33,53 @@ def test_a_seed_without_a_policy_has_no_share_in_the_mean():
     assert training_runs.return_cells([PLAIN | {"eval_return_mean": None}]) == ["none"] * 3
 
 
-def test_commits_and_machines_are_those_of_the_runs(tmp_path):
-    for name, commit in (("a", "0123456789abc-dirty"), ("b", "fedcba987654"), ("c", "fedcba987654"), ("d", None)):
-        made = {"versions": {"numpy": "2"}, "machine": {"cpu": "X", "cores": 2, "system": "Linux"}, "commit": commit}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"made_with": made}))
-    folders = sorted(tmp_path.iterdir())
-    assert training_runs.commits(folders) == "0123456-dirty, fedcba9, unknown"
-    assert training_runs.made_with_lines(folders) == "2 cores of X, Linux; numpy 2.\n"
+def run_folder(folder, commit, summary):
+    """What the programs read of a run."""
+    made = {"versions": {"numpy": "2"}, "machine": {"cpu": "X", "cores": 2, "system": "Linux"}, "commit": commit}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"made_with": made}))
+    names = ("real_steps", "wall_s", "curve_return_mean", "curve_return_min", "collected_return", "imagined_return")
+    (folder / "progress.csv").write_text(",".join(names) + "\n200,9.5,,,-30.5,-8.0\n")
+    return summary | {"env": "Reacher-v5", "algorithm": "mb-mpo"}
+
+
+def test_results_outlive_the_folders_of_their_runs(tmp_path):
+    results = kept_results.KeptResults(tmp_path / "kept")
+    for seed, (commit, summary) in enumerate(
+        (("0123456789abc-dirty", PLAIN), ("fedcba987654", ADAPTED), (None, PLAIN))
+    ):
+        folder = tmp_path / str(seed)
+        results.add("reach", 200, seed, run_folder(folder, commit, summary), folder)
+        shutil.rmtree(folder)
+    results.save()
+    again = kept_results.KeptResults(tmp_path / "kept")
+    assert again.has("reach", 200, 2)
+    assert not again.has("reach", 200, 3)
+    assert not again.has("reach", 100, 2)
+    found = again.summaries("reach", 200, 5)
+    assert [one["eval_return_mean"] for one in found] == [-4.0, -4.0, -4.0]
+    assert [one["inner_kl"] for one in found] == [None, 0.0123, None]
+    assert training_runs.commits(found) == "0123456-dirty, fedcba9, unknown"
+    assert training_runs.made_with_lines(found) == "2 cores of X, Linux; numpy 2.\n"
+    again.save()
+    assert (tmp_path / "kept/curves.csv").read_text().splitlines()[
+        1
+    ] == "reach,Reacher-v5,mb-mpo,0,200,9.5,,,-30.5,-8.0"
+    assert len((tmp_path / "kept/curves.csv").read_text().splitlines()) == 4
+
+
+def test_rows_that_differ_in_their_steps_are_one_run():
+    two = [row for row in learning.ROWS if (row.env, row.algorithm) == ("Reacher-v5", "mb-mpo")]
+    assert [row.steps for row in two] == [5_000, 20_000]
+    assert two[0].spec == two[1].spec
+    assert two[0].spec.steps == 20_000
+    assert dict(two[0].spec.flags)["schedule.milestones"] == (5_000,)
+    summary = {
+        "steps": 20_000,
+        "eval_return_mean": -4.0,
+        "milestones": [{"milestone": 5_000, "eval_return_mean": -5.0}],
+    }
+    assert [row.at_its_steps(summary)["eval_return_mean"] for row in two] == [-5.0, -4.0]
 
 
 def test_every_row_and_case_is_a_run_that_can_begin():
@@ -54,14 +95,14 @@ def test_every_row_and_case_is_a_run_that_can_begin():
 
 
 def test_lines_have_a_cell_for_every_heading():
-    case = robustness.Case(env="Reacher-v5", algorithm="mb-mpo", bias=0.5, noise=0.1, steps=50)
-    assert len(robustness.table_line(case, 3, [ADAPTED], "abc")) == len(robustness.HEADINGS)
-    assert len(learning.table_line(learning.ROWS[0], [PLAIN], "abc")) == len(learning.HEADINGS)
+    case, made = robustness.Case(env="Reacher-v5", algorithm="mb-mpo", bias=0.5, noise=0.1, steps=50), {"commit": "abc"}
+    assert len(robustness.table_line(case, 3, [ADAPTED | made])) == len(robustness.HEADINGS)
+    assert len(learning.table_line(learning.ROWS[0], [PLAIN | made])) == len(learning.HEADINGS)
 
 
 def curve(seed, *points, env="Reacher-v5", algorithm="vanilla"):
-    names = ("env", "algorithm", "budget", "seed", "real_steps", "curve_return_mean")
-    return [dict(zip(names, (env, algorithm, "100", seed, *point), strict=True)) for point in points]
+    names = ("env", "algorithm", "seed", "real_steps", "curve_return_mean")
+    return [dict(zip(names, (env, algorithm, seed, *point), strict=True)) for point in points]
 
 
 def test_a_band_is_mean_and_range_of_the_steps_that_all_seeds_cover():
@@ -74,8 +115,8 @@ def test_a_band_is_mean_and_range_of_the_steps_that_all_seeds_cover():
 
 def test_only_tasks_that_both_methods_were_trained_on_and_imagined_whole_are_compared():
     lines = curve("0", ("10", "1")) + curve("0", ("10", "1"), algorithm="me-ppo")
-    assert model_bias.comparable(lines) == [("Reacher-v5", 100)]
-    assert model_bias.comparable(lines + curve("0", ("10", "1"), env="Pendulum-v1")) == [("Reacher-v5", 100)]
+    assert model_bias.comparable(lines) == ["Reacher-v5"]
+    assert model_bias.comparable(lines + curve("0", ("10", "1"), env="Pendulum-v1")) == ["Reacher-v5"]
     assert model_bias.comparable(curve("0", ("10", "1")) + curve("0", ("10", ""), algorithm="me-ppo")) == []
     assert not model_bias.too_long("Reacher-v5")
     assert model_bias.too_long("HalfCheetah-v5") == "episodes have 1000 steps, of which 200 are imagined"

@@ -13,6 +13,7 @@ from mbrl_core.algorithms.meta_objective import (
     meta_loss,
     meta_surrogate,
     meta_terms,
+    minibatches,
     parted,
     steps_by_task,
 )
@@ -55,6 +56,20 @@ def test_tasks_adapt_together_as_they_would_alone():
         alone = adapt(POLICY, theta, sizes, StepBatch(*(column[task] for column in batch)))
         assert torch.allclose(flat({k: v[task] for k, v in together.parameters.items()}), flat(alone.parameters))
         assert torch.allclose(together.kl[task], alone.kl)
+
+
+def test_minibatches_are_whole_rollouts_and_each_rollout_comes_once():
+    theta = linear_policy()
+    batch = meta_batch(theta, uniform_step_sizes(theta, SIZE), rollouts=7)
+    parts = list(minibatches(batch, 3, torch.Generator().manual_seed(1)))
+    assert [part.outer.advantages.shape[2] for part in parts] == [3, 2, 2]
+    for whole, split in ((batch.inner[0], [part.inner[0] for part in parts]), (batch.outer, [p.outer for p in parts])):
+        together = StepBatch(*(torch.cat(column, dim=2) for column in zip(*split, strict=True)))
+        for rollout in range(7):
+            (place,) = torch.nonzero((together.log_prob == whole.log_prob[:, :, [rollout]]).all(1).all(0))[0]
+            for mine, given in zip(together, whole, strict=True):
+                assert torch.equal(mine[:, :, place], given[:, :, rollout])
+    assert all(part.acting == batch.acting for part in parts)
 
 
 def test_terms_where_nothing_has_moved():

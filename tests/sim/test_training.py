@@ -80,6 +80,31 @@ def test_a_run_leaves_what_it_should(tmp_path):
     assert [int(row["real_steps"]) for row in rows] == [60, 120, 180, 240]
 
 
+def test_a_milestone_is_what_a_run_of_that_budget_comes_to(tmp_path):
+    schedule = dataclasses.replace(SCHEDULE, milestones=(180, 240, 60))
+    long = training(tmp_path / "long", schedule=schedule).run(Silent())
+    short = training(tmp_path / "short", steps=180).run(Silent())
+    assert [passed["milestone"] for passed in long["milestones"]] == [60, 180]
+    measured = [name for name in long["milestones"][1] if name not in ("milestone", "wall_s")]
+    assert {"eval_return_mean", "real_steps", "policy_version"} <= set(measured)
+    assert {name: long["milestones"][1][name] for name in measured} == {name: short[name] for name in measured}
+
+
+def test_a_round_is_due_at_a_milestone_and_a_killed_run_keeps_those_that_it_has_passed(tmp_path):
+    schedule = dataclasses.replace(SCHEDULE, round_steps=120, milestones=(60, 180))
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    training(straight, schedule=schedule).run(Silent())
+    with pytest.raises(KilledError):
+        training(broken, schedule=schedule).run(Silent("episode", 240))
+    training(broken, schedule=schedule).run(Silent())
+    summary, rows, _ = without_times(broken)
+    assert [int(row["real_steps"]) for row in rows] == [60, 180, 240]
+    whole, rows_of_whole, _ = without_times(straight)
+    for milestone in (*summary["milestones"], *whole["milestones"]):
+        del milestone["wall_s"]
+    assert (summary, rows) == (whole, rows_of_whole)
+
+
 KILLS = [("episode", 60), ("episode", 180), ("round", 60), ("round", 180)]
 
 
