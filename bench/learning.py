@@ -24,6 +24,7 @@ from training_runs import (
     commits,
     folder_of,
     inner_cells,
+    is_complete,
     made_with_lines,
     number,
     return_cells,
@@ -131,7 +132,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder of results.csv, curves.csv and table.md")
     parser.add_argument("--only", nargs="*", default=[], help="words that a row's name must hold, any of them")
     parser.add_argument("--seeds", type=int, help="seeds of every row; as the table says if absent")
-    parser.add_argument("--table", action="store_true", help="write the table from what is there, run nothing")
+    parser.add_argument("--table", action="store_true", help="run nothing: take in what is complete")
     return parser.parse_args()
 
 
@@ -143,13 +144,15 @@ def main() -> None:
         sys.exit(f"--only: expected a part of one of {sorted({row.spec.name for row in ROWS})}, got {args.only}")
     folder = args.results or args.out
     results = KeptResults(folder)
-    for row in [] if args.table else rows:
+    for row in rows:
         for seed in range(args.seeds or row.seeds):
-            if not results.has(row.spec.name, row.steps, seed):
-                summary = row.at_its_steps(run_seed(row.spec, seed, args.out))
-                results.add(row.spec.name, row.steps, seed, summary, folder_of(row.spec, seed, args.out))
-                results.save()
-                (folder / "table.md").write_text(whole_table(results, list(ROWS)))
+            known = results.has(row.spec.name, row.steps, seed)
+            if known or (args.table and not is_complete(row.spec, seed, args.out)):
+                continue
+            summary = row.at_its_steps(run_seed(row.spec, seed, args.out))
+            results.add(row.spec.name, row.steps, seed, summary, folder_of(row.spec, seed, args.out))
+            results.save()
+            (folder / "table.md").write_text(whole_table(results, list(ROWS)))
     print(whole_table(results, rows))
 
 

@@ -27,7 +27,7 @@ class Spec:
 def run_seed(spec: Spec, seed: int, out: Path) -> Summary:
     """Train one seed, or go on, or read what it came to."""
     folder = folder_of(spec, seed, out)
-    if not (folder / SUMMARY).is_file():
+    if not is_complete(spec, seed, out):
         print(f"{spec.name}, seed {seed}", flush=True)
         if (folder / CONFIG).is_file():
             resume(ResumeConfig(folder=str(folder)))
@@ -35,6 +35,11 @@ def run_seed(spec: Spec, seed: int, out: Path) -> Summary:
             train(settings(spec, seed, folder))
     summary: Summary = json.loads((folder / SUMMARY).read_text())
     return summary
+
+
+def is_complete(spec: Spec, seed: int, out: Path) -> bool:
+    """Whether a seed's run has ended."""
+    return (folder_of(spec, seed, out) / SUMMARY).is_file()
 
 
 def folder_of(spec: Spec, seed: int, out: Path) -> Path:
