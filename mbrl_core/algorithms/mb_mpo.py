@@ -66,7 +66,7 @@ class OuterStepConfig:
     minibatches: int = setting(5, doc="ppo: parts that a pass is split into, whole rollouts of every task", low=1)
     learning_rate: float = setting(1e-3, doc="ppo: Adam's step size", low=1e-7, high=1.0)
     max_gradient: float = setting(1.0, doc="ppo: the gradient is scaled down to this norm", low=1e-6)
-    max_kl: float = setting(0.03, doc="ppo: epochs end when adapted policies have moved further", unit="nats", low=0)
+    max_kl: float = setting(0.03, doc="ppo: epochs end when the meta-policy has moved further", unit="nats", low=0)
     trpo: TrpoConfig = setting(TrpoConfig(), doc="trpo: the trust region, of the adapted policies")
 
 
@@ -184,7 +184,7 @@ class MbMpo:
         parts = (part for _ in range(config.epochs) for part in minibatches(batch, config.minibatches, self._generator))
         for part in parts:
             terms = self._terms(self._theta, self._step_sizes, part)
-            if float(terms.outer_kl.detach()) > config.max_kl:
+            if float(terms.inner_kl.detach()) > config.max_kl:
                 break
             self._optimiser.zero_grad()
             meta_loss(terms, self._config.objective).backward()
