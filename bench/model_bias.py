@@ -45,8 +45,14 @@ def comparable(lines: list[Line]) -> list[str]:
 
 
 def of_method(lines: list[Line], env: str, method: str) -> list[Line]:
-    """The rounds of a method on a task after which there was a policy."""
-    return [line for line in lines if (line["env"], line["algorithm"]) == (env, method) and line["curve_return_mean"]]
+    """The rounds of a method on a task that ended well, with a policy."""
+    return [
+        line
+        for line in lines
+        if (line["env"], line["algorithm"]) == (env, method)
+        and line["curve_return_mean"]
+        and line["imagined_return"] != "nan"
+    ]
 
 
 def band(lines: list[Line], column: str) -> Band:

@@ -151,8 +151,8 @@ class Training:
     def _next_round(self) -> int:
         """Real steps at which the next round is due."""
         share = int(self._schedule.round_share * self._learned_steps)
-        first = self._schedule.random_steps if not self._learned_steps else 0
-        due = self._learned_steps + max(self._schedule.round_steps, share, first)
+        more = max(self._schedule.round_steps, share) if self._learned_steps else self._schedule.random_steps
+        due = self._learned_steps + more
         return min([due, self._budget.steps, *(stop for stop in self._milestones() if stop > self._learned_steps)])
 
     def _milestones(self) -> list[int]:
@@ -295,7 +295,7 @@ def report_row(report: RoundReport) -> Row:
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write a CSV file, whole or not at all; the columns are those of the first row."""
+    """Write a CSV file, whole or not at all; the columns are those of the last row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[-1]))  # the last: earlier versions wrote fewer columns
     writer.writeheader()

@@ -101,8 +101,8 @@ def test_lines_have_a_cell_for_every_heading():
 
 
 def curve(seed, *points, env="Reacher-v5", algorithm="vanilla"):
-    names = ("env", "algorithm", "seed", "real_steps", "curve_return_mean")
-    return [dict(zip(names, (env, algorithm, seed, *point), strict=True)) for point in points]
+    names = ("env", "algorithm", "seed", "real_steps", "curve_return_mean", "imagined_return")
+    return [dict(zip(names, (env, algorithm, seed, *point, "-1.0"), strict=True)) for point in points]
 
 
 def test_a_band_is_mean_and_range_of_the_steps_that_all_seeds_cover():

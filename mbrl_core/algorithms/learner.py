@@ -5,6 +5,7 @@ ensemble, policy and value go on from where they were, unless the settings ask f
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,8 +104,8 @@ class _Tally:
     holdout_loss: tuple[float, ...] = ()
     disagreement: float = 0.0
     ratio: float = 0.0
-    imagined_return: float = 0.0
-    imagined_success: float = 0.0
+    imagined_return: float = math.nan
+    imagined_success: float = math.nan
     inner: InnerReport | None = None
     problem: str = ""
 
@@ -227,7 +228,7 @@ class Learner:
           on_phase: told "fitting", "improving" or "validating" as they begin.
 
         Raises:
-          ValueError: fewer than two episodes.
+          ValueError: no episode (or block of steps) to train on, or none held out.
         """
         data, tally, began = dataset(replay, self._task, self._device), _Tally(), self.version
         try:
@@ -369,8 +370,9 @@ class Learner:
 
 
 def _in_turn(states: Tensor, count: int) -> Tensor:
-    """So many of the states, each as often as the others: (B, S) to (count, S)."""
-    return states[torch.arange(count, device=states.device) % len(states)]
+    """So many of the states, from all over them, each as often as the others: (B, S) to (count, S)."""
+    rows = torch.arange(count, device=states.device)
+    return states[rows % len(states) if len(states) < count else rows * len(states) // count]
 
 
 @contextmanager

@@ -4,8 +4,9 @@ The members of the ensemble, or its elites, are the tasks. An iteration imagines
 adapts it there by one policy-gradient step, imagines again with the adapted policies, and improves meta-policy and step
 sizes so that the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose
 meta-gradient misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's
-outer objective with a penalty on the inner KL, as there; one learned step size per parameter (Meta-SGD, arXiv
-1707.09835); branched rollouts, a learned value and validation as in `me_ppo.py`. Validation looks at the meta-policy,
+outer objective with a penalty on the inner KL, as there, in minibatches with an inner step of each one's own; one
+learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched rollouts, a learned value, the spread at the
+start of a round and validation as in `me_ppo.py`. Validation looks at the meta-policy,
 before it adapts. Real data come from the policies that the last iteration adapted, one outer step behind the
 meta-policy.
 """
@@ -46,7 +47,7 @@ from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.algorithms.world import World
-from mbrl_core.config import check, setting
+from mbrl_core.config import check, refuse, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig, check_imagination
@@ -97,6 +98,9 @@ class MbMpo:
         for part in (config, *parts):
             check(part)
         check_imagination(config.imagination, config.ensemble, own_members=True)
+        share = config.imagination.rollouts // config.ensemble.asked
+        if config.outer.method == "ppo" and config.outer.minibatches > share:
+            raise refuse("outer.minibatches", f"at most {share}, the rollouts of a member", config.outer.minibatches)
         self._config, self._tasks, self._generator = config, config.ensemble.asked, generator
         self.policy = GaussianMlp(task.obs_dim, task.action_dim, config.policy)
         self._value = ValueFit(task.obs_dim, config.value, generator)
@@ -171,6 +175,10 @@ class MbMpo:
             self._improve_by_ppo(batch)
         else:
             self._improve_by_trpo(batch)
+
+    def _project(self) -> None:
+        """Put the spread and the step sizes back on their bounds, after every step: no minibatch may see others."""
+        self.policy.project_(self._theta)
         with torch.no_grad():
             for size in self._step_sizes.values():
                 size.clamp_(min=0.0)
@@ -192,7 +200,7 @@ class MbMpo:
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"meta-gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()
-            self.policy.project_(self._theta)
+            self._project()
 
     def _improve_by_trpo(self, batch: MetaBatch) -> None:
         step = trpo_step(
@@ -206,7 +214,7 @@ class MbMpo:
             for live, new in zip((self._theta, self._step_sizes), moved, strict=True):
                 for name, tensor in live.items():
                     tensor.copy_(new[name])
-        self.policy.project_(self._theta)
+        self._project()
 
     def _fit_value(self, rollouts: Rollouts) -> None:
         _, returns = self._value.advantages(rollouts)

@@ -1,5 +1,6 @@
 """What learning and adapting did, for people and for messages; no torch."""
 
+import math
 from dataclasses import dataclass
 
 from mbrl_core.bundle import Bundle
@@ -7,7 +8,10 @@ from mbrl_core.bundle import Bundle
 
 @dataclass(frozen=True, kw_only=True)
 class InnerReport:
-    """The inner steps of one iteration, in imagination; means over members, returns of rollouts H steps long."""
+    """The inner steps of one iteration, in imagination, means over members.
+
+    Returns are of rollouts up to H steps long, a bonus included.
+    """
 
     return_before: float
     return_after: float
@@ -41,8 +45,9 @@ class RoundReport:
     disagreement: float = 0.0  # spread of the members' means over that of the data
     truncated_share: float = 0.0  # share of imagined rollouts that were cut where the members disagree
     bonus_weight: float = 0.0  # worth of typical disagreement in imagined rewards, in spreads of the real ones
-    imagined_return: float = 0.0  # of one imagined episode under the last good policy
-    imagined_success: float = 0.0  # share of imagined episodes that end in success
+    imagined_return: float = math.nan  # of an imagined episode, or its first `validation.horizon` steps, under the
+    # last good policy, from where real episodes begin; NaN after a problem
+    imagined_success: float = math.nan  # share of those that end in success
     validation_ratio: float = 0.0  # share of members under which the last update improved
     updates_accepted: int = 0  # since the learner started
     updates_rejected: int = 0

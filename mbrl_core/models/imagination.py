@@ -7,17 +7,9 @@ way, by construction: each is given B / K rows of every step.
 """
 
 from dataclasses import dataclass
-from functools import partial
-
-import torch
-from torch import Tensor
 
 from mbrl_core.config import check, refuse, setting
-from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
-from mbrl_core.models.normaliser import Normaliser
-from mbrl_core.models.roll_out import Rollouts, roll_out
-from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
-from mbrl_core.tasks.task import Task
+from mbrl_core.models.ensemble import EnsembleConfig
 
 PROPAGATIONS = ("rollout", "step")
 
@@ -67,36 +59,3 @@ def check_imagination(config: ImaginationConfig, ensemble: EnsembleConfig, *, ow
     if (config.truncation or config.bonus.weight) and ensemble.asked < 2:
         name = "truncation" if config.truncation else "bonus.weight"
         raise refuse(f"imagination.{name}", "0 with one member, which agrees with itself", ensemble.asked)
-
-
-@torch.no_grad()
-def imagine(
-    task: Task,
-    ensemble: Ensemble,
-    policy: GaussianMlp,
-    parameters: Parameters,
-    obs_norm: Normaliser,
-    starts: Tensor,
-    goals: Tensor,
-    horizon: int,
-    generator: torch.Generator | None,
-) -> Rollouts:
-    """Roll the policy out in the ensemble; a rollout that terminates stays where it is.
-
-    Args:
-      task: what is known.
-      ensemble: what is learned.
-      policy: its shape.
-      parameters: its parameters.
-      obs_norm: normalises observations.
-      starts: (B, S), B a multiple of K.
-      goals: (B, G).
-      horizon: H.
-      generator: draws actions and next states; without one, both are the mean.
-
-    Raises:
-      ValueError: B is not a multiple of K.
-      FloatingPointError: a reward or a state is not finite.
-    """
-    act = partial(policy.distribution, parameters)
-    return roll_out(task, ensemble, act, obs_norm, starts, goals, horizon, generator)

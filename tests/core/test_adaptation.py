@@ -23,7 +23,7 @@ NORM = Normaliser(torch.tensor([0.1, 0.0, 0.0, 0.0]), torch.tensor([2.0, 1.0, 1.
 SMALL = {
     "iterations": 2,
     "ensemble": EnsembleConfig(hidden=(16,), max_steps=50),
-    "imagination": ImaginationConfig(rollouts=20, horizon=5),
+    "imagination": ImaginationConfig(rollouts=25, horizon=5),
     "validation": ValidationConfig(ratio=0.0),
 }
 

@@ -5,7 +5,6 @@ from fakes.point_task import PointTask
 
 from mbrl_core.algorithms.meta_objective import for_tasks
 from mbrl_core.models.adapted_imagination import by_member
-from mbrl_core.models.imagination import imagine
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
@@ -34,15 +33,6 @@ def rolled(act, generator=None, horizon: int = 4, starts=None):
     goals = torch.tensor([[0.3, -0.2]]).repeat(len(starts), 1)
     with torch.no_grad():
         return roll_out(PointTask(), BendingEnsemble(0.01), act, NORM, starts, goals, horizon, generator)
-
-
-def test_one_policy_rolls_out_as_imagine_does():
-    parameters, starts = meta_policy(), torch.zeros(10, 2)
-    goals, seeded = torch.tensor([[0.3, -0.2]]).repeat(10, 1), lambda: torch.Generator().manual_seed(5)
-    expected = imagine(PointTask(), BendingEnsemble(0.01), POLICY, parameters, NORM, starts, goals, 4, seeded())
-    result = rolled(lambda obs: POLICY.distribution(parameters, obs), seeded(), starts=starts)
-    for name in ("obs", "actions", "log_prob", "rewards", "last_states", "member"):
-        assert torch.equal(getattr(result, name), getattr(expected, name)), name
 
 
 def test_every_row_is_acted_in_by_its_own_members_policy():

@@ -15,6 +15,7 @@ from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.validation import Score
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.policies.gaussian_mlp import PolicyConfig
 from mbrl_core.replay import Replay
 
 SHORT = {
@@ -120,7 +121,7 @@ def test_a_restart_of_the_spread_goes_half_way_and_keeps_everything_else(name, r
     good.policy["log_std"].fill_(-2.0)
     learner._good = dataclasses.replace(learner._good, trained=good)
     learner.round(replay)
-    half_way = math.exp((-2.0 + math.log(0.5)) / 2)
+    half_way = math.exp((-2.0 + math.log(PolicyConfig().initial_std)) / 2)
     assert begun[0].policy["log_std"].exp().tolist() == pytest.approx([half_way, half_way])
     assert torch.equal(begun[0].policy["weight1"], good.policy["weight1"])
     assert torch.equal(begun[0].value["weight1"], good.value["weight1"])
@@ -136,7 +137,7 @@ def test_a_whole_restart_draws_everything_anew_in_every_round(name, replay):
     for drawn, another in ((one, good), (other, good), (other, one)):
         assert not torch.equal(drawn.policy["weight0"], another.policy["weight0"])
         assert not torch.equal(drawn.value["weight0"], another.value["weight0"])
-    assert one.policy["log_std"].exp().tolist() == pytest.approx([0.5, 0.5])
+    assert one.policy["log_std"].exp().tolist() == pytest.approx([PolicyConfig().initial_std] * 2)
     assert one.value["scale"] == 1.0
     assert all((size == size.flatten()[0]).all() for size in one.step_sizes.values()), "nothing is left of the learning"
 
@@ -145,7 +146,7 @@ def test_a_whole_restart_draws_everything_anew_in_every_round(name, replay):
 def test_a_fresh_policy_that_is_not_better_leaves_the_last_good_one(name, replay):
     learner = with_a_good_policy(restarting(name, "all"))
     good = learner._good
-    scores = iter([5.0, 0.0, 1.0])  # of the last good policy, of the fresh one, and of that at the end
+    scores = iter([5.0, 0.0, 1.0, 4.0])  # of the last good policy, the fresh one, that at the end, the one that is kept
     learner._score = lambda starts, goals: Score(torch.full((5,), next(scores)), torch.zeros(5))
     idle(learner)
     report = learner.round(replay)
@@ -153,13 +154,13 @@ def test_a_fresh_policy_that_is_not_better_leaves_the_last_good_one(name, replay
     assert not report.accepted
     assert learner._good is good
     assert torch.equal(learner.method.trained.policy["weight0"], good.trained.policy["weight0"]), "it goes on from it"
-    assert report.imagined_return == 5.0, "the last good policy's"
+    assert report.imagined_return == 4.0, "the last good policy's"
 
 
 def test_a_fresh_policy_that_is_better_replaces_the_last_good_one(replay):
     learner = with_a_good_policy(restarting("me-ppo", "all"))
     good = learner._good.trained
-    scores = iter([5.0, 0.0, 6.0])
+    scores = iter([5.0, 0.0, 6.0, 6.0])
     learner._score = lambda starts, goals: Score(torch.full((5,), next(scores)), torch.zeros(5))
     begun = idle(learner)
     assert learner.round(replay).accepted

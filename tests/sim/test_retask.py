@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
@@ -146,8 +147,8 @@ def test_a_step_is_paid_by_the_new_reward_over_raw_observations_and_actions():
     class Half:
         version = 0
 
-        def act(self, obs, rng=None):
-            return [0.5]
+        def draw(self, obs, rng=None):
+            return np.array([0.5])
 
     episode = run_episode(env, task, Half(), seed=0, budget=5)
     speed = episode.states[:, 2]

@@ -24,7 +24,7 @@ from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Sch
 PARTS = {
     "iterations": 5,
     "ensemble": EnsembleConfig(hidden=(16,), max_steps=50),
-    "imagination": ImaginationConfig(rollouts=10, horizon=10),
+    "imagination": ImaginationConfig(rollouts=25, horizon=10),
     "validation": ValidationConfig(goals=5, horizon=20, ratio=0.4),
 }
 METHODS = {"me-ppo": (me_ppo, MePpoConfig(**PARTS)), "mb-mpo": (mb_mpo, MbMpoConfig(**PARTS))}

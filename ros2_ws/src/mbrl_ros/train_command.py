@@ -31,7 +31,7 @@ from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
 CONFIG = "config.json"
 ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
 GROUPS = {"vanilla": "me_ppo", "bptt": "bptt", "me-trpo": "me_trpo", "me-ppo": "me_ppo", "mb-mpo": "mb_mpo"}
-SET_BY_VANILLA = ("me_ppo.ensemble.members", "me_ppo.validation.ratio")
+SET_BY_VANILLA = ("me_ppo.ensemble.members", "me_ppo.ensemble.elites", "me_ppo.validation.ratio")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
