@@ -4,11 +4,13 @@ A run whose figures are there is not repeated, wherever it ran; each line says c
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mbrl_core.replay import write_atomically
 from mbrl_ros.train_command import CONFIG
 from mbrl_sim.training import PROGRESS
 
@@ -33,7 +35,7 @@ COMMIT_DIGITS = 7
 
 
 class KeptResults:
-    """The two files of a folder, read when it is made and written by `save`."""
+    """The two files of a folder: read once, and written by `save`."""
 
     def __init__(self, folder: Path) -> None:
         """Read what is there; nothing where there is no such folder yet."""
@@ -61,8 +63,10 @@ class KeptResults:
         ]
 
     def save(self) -> None:
-        """Write both files."""
+        """Write both files, whole; what another program has added to them in the meantime stays."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        there = KeptResults(self._folder)
+        self._results, self._curves = there._results | self._results, there._curves | self._curves
         lines = [self._results[key] for key in sorted(self._results)]
         _write(self._folder / RESULTS, (*KEY, *FIGURES, "commit", "made_with"), lines)
         curves = [line for key in sorted(self._curves) for line in self._curves[key]]
@@ -82,10 +86,11 @@ def _read(path: Path) -> list[Line]:
 
 
 def _write(path: Path, names: tuple[str, ...], lines: Iterable[Line]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomically(path, text.getvalue().encode())
 
 
 def _made_with(made: dict[str, Any]) -> str:

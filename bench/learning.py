@@ -29,6 +29,7 @@ from training_runs import (
     number,
     return_cells,
     run_seed,
+    seeds_cell,
     table,
 )
 
@@ -56,7 +57,8 @@ class Row:
         """What is trained: one run serves all rows that differ in their steps only, the smaller ones as milestones."""
         budgets = sorted({row.steps for row in ROWS if self._same_run(row)})
         *milestones, steps = budgets
-        name, flags = f"{self.env}-{self.algorithm}", (*self.flags, ("schedule.milestones", tuple(milestones)))
+        name = "-".join([self.env, self.algorithm, *(f"{flag}-{value}" for flag, value in self.flags)])
+        flags = (*self.flags, ("schedule.milestones", tuple(milestones)))
         return Spec(name=name, env=self.env, algorithm=self.algorithm, steps=steps, flags=flags)
 
     def at_its_steps(self, summary: Summary) -> Summary:
@@ -109,11 +111,10 @@ HEADINGS = (
 
 def table_line(row: Row, summaries: list[Summary]) -> list[str]:
     """One line of the table from the seeds that are complete."""
-    count = sum(summary["eval_return_mean"] is not None for summary in summaries)
     zero, chance = (statistics.mean(summary[f"{name}_return"] for summary in summaries) for name in ("zero", "random"))
     minutes = statistics.mean(summary["wall_s"] for summary in summaries) / 60
     overrides = ", ".join(f"{name} {value}" for name, value in row.flags) or "none"
-    cells = [row.env, row.algorithm, f"{row.steps:,}", f"{count} of {row.seeds}"]
+    cells = [row.env, row.algorithm, f"{row.steps:,}", seeds_cell(summaries, row.seeds)]
     cells += [*return_cells(summaries), *inner_cells(summaries), *map(number, (zero, chance, minutes))]
     return [*cells, row.goal, row.published, overrides, commits(summaries)]
 
@@ -131,13 +132,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/learning"))
     parser.add_argument("--results", type=Path, help="folder of results.csv, curves.csv and table.md")
     parser.add_argument("--only", nargs="*", default=[], help="words that a row's name must hold, any of them")
-    parser.add_argument("--seeds", type=int, help="seeds of every row; as the table says if absent")
+    parser.add_argument("--seeds", type=int, help="seeds of every row at most; as the table says if absent")
     parser.add_argument("--table", action="store_true", help="run nothing: take in what is complete")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run what is missing, seed by seed, and write the table after each."""
+    """Run what is missing, seed by seed, keep what each came to, and write the table."""
     args = parse()
     rows = [row for row in ROWS if not args.only or any(word in row.spec.name for word in args.only)]
     if not rows:
@@ -145,14 +146,14 @@ def main() -> None:
     folder = args.results or args.out
     results = KeptResults(folder)
     for row in rows:
-        for seed in range(args.seeds or row.seeds):
+        for seed in range(min(args.seeds or row.seeds, row.seeds)):
             known = results.has(row.spec.name, row.steps, seed)
             if known or (args.table and not is_complete(row.spec, seed, args.out)):
                 continue
             summary = row.at_its_steps(run_seed(row.spec, seed, args.out))
             results.add(row.spec.name, row.steps, seed, summary, folder_of(row.spec, seed, args.out))
             results.save()
-            (folder / "table.md").write_text(whole_table(results, list(ROWS)))
+    (folder / "table.md").write_text(whole_table(results, list(ROWS)))
     print(whole_table(results, rows))
 
 

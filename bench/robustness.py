@@ -23,6 +23,7 @@ from training_runs import (
     number,
     return_cells,
     run_seed,
+    seeds_cell,
     table,
 )
 
@@ -73,8 +74,7 @@ def table_line(case: Case, seeds: int, summaries: list[Summary]) -> list[str]:
         statistics.mean(summary[name] for summary in summaries) / unit
         for name, unit in (("zero_return", 1), ("wall_s", 60))
     )
-    count = sum(summary["eval_return_mean"] is not None for summary in summaries)
-    cells = [case.algorithm, f"{case.bias:g}", f"{case.noise:g}", f"{case.steps:,}", f"{count} of {seeds}"]
+    cells = [case.algorithm, f"{case.bias:g}", f"{case.noise:g}", f"{case.steps:,}", seeds_cell(summaries, seeds)]
     cells += [*return_cells(summaries), *inner_cells(summaries), number(zero), number(minutes)]
     return [*cells, commits(summaries)]
 
@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is missing, first every level's first seed, and write the results after each run."""
+    """Run what is missing, first every level's first seed, keep what each came to, and write the table."""
     args = parse()
     cases = [
         Case(env=args.env, algorithm=method, bias=level, noise=args.noise, steps=args.steps)
@@ -118,7 +118,7 @@ def main() -> None:
                 summary = run_seed(case.spec, seed, args.out)
                 results.add(case.spec.name, case.steps, seed, summary, folder_of(case.spec, seed, args.out))
                 results.save()
-                (folder / "table.md").write_text(whole_table(results, cases, args.seeds))
+    (folder / "table.md").write_text(whole_table(results, cases, args.seeds))
     print(whole_table(results, cases, args.seeds))
 
 

@@ -2,14 +2,14 @@
 
 import json
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kept_results import Summary
 
-from mbrl_core.config import from_mapping
-from mbrl_ros.train_command import CONFIG, ResumeConfig, TrainConfig, resume, train
+from mbrl_core.config import from_mapping, refuse
+from mbrl_ros.train_command import CONFIG, ResumeConfig, TrainConfig, read_settings, resume, train
 from mbrl_sim.training import SUMMARY
 
 
@@ -25,14 +25,20 @@ class Spec:
 
 
 def run_seed(spec: Spec, seed: int, out: Path) -> Summary:
-    """Train one seed, or go on, or read what it came to."""
-    folder = folder_of(spec, seed, out)
+    """Train one seed, or go on, or read what it came to.
+
+    Raises:
+      ValueError: the folder holds a run of other settings.
+    """
+    folder, wanted = folder_of(spec, seed, out), settings(spec, seed, folder_of(spec, seed, out))
+    if (folder / CONFIG).is_file() and (made := replace(read_settings(folder), out=wanted.out)) != wanted:
+        raise refuse(f"{folder / CONFIG}: settings", wanted, made)
     if not is_complete(spec, seed, out):
         print(f"{spec.name}, seed {seed}", flush=True)
         if (folder / CONFIG).is_file():
             resume(ResumeConfig(folder=str(folder)))
         else:
-            train(settings(spec, seed, folder))
+            train(wanted)
     summary: Summary = json.loads((folder / SUMMARY).read_text())
     return summary
 
@@ -66,9 +72,16 @@ def settings(spec: Spec, seed: int, folder: Path) -> TrainConfig:
 
 
 def over_seeds(summaries: list[Summary], name: str) -> tuple[float, float, float] | None:
-    """Mean, spread and worst of a figure over the seeds that have it; None where none has."""
+    """Mean, standard deviation (of a sample) and worst of a figure over the seeds that have it; None where none has."""
     values = [summary[name] for summary in summaries if summary.get(name) is not None]
-    return (statistics.mean(values), statistics.pstdev(values), min(values)) if values else None
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return (statistics.mean(values), spread, min(values)) if values else None
+
+
+def seeds_cell(summaries: list[Summary], seeds: int) -> str:
+    """How many seeds have run, and how many of them ended without a policy: those have no share in the mean."""
+    none = sum(summary["eval_return_mean"] is None for summary in summaries)
+    return f"{len(summaries)} of {seeds}" + (f", {none} without a policy" if none else "")
 
 
 def return_cells(summaries: list[Summary]) -> list[str]:

@@ -9,11 +9,16 @@ class Verdict(NamedTuple):
     """What a validation found."""
 
     ratio: float  # share of members under which the policy is better than the round's best before it
-    good: bool  # keep it: most members see progress and, where there is another to beat, that it does
+    good: bool  # keep it: to most members it is as good as the best and, where there is another to beat, better
 
 
 class Referee:
-    """Applies the 70 % rule to a round's policies, one after the other."""
+    """Applies the 70 % rule to a round's policies, one after the other.
+
+    A policy that is as good as the best, but for chance, replaces it: it has learned from newer data. Were it to be
+    better, one that is nearly perfect where validation looks would never be replaced, whatever it lacks elsewhere. The
+    best itself is only replaced by a better one, so that tolerances do not add up.
+    """
 
     def __init__(self, rule: ValidationConfig, first: Score, to_beat: Score | None = None) -> None:
         """Begin a round.
@@ -31,6 +36,7 @@ class Referee:
         """Judge the next policy; progress counts within the round even where the policy is not good yet."""
         ratio = improved_share(self._best, fresh)
         progress = ratio >= self._rule.ratio
-        good = progress and (self._to_beat is None or improved_share(self._to_beat, fresh) >= self._rule.ratio)
+        good = improved_share(self._best, fresh, self._rule.tolerance) >= self._rule.ratio
+        good = good and (self._to_beat is None or improved_share(self._to_beat, fresh) >= self._rule.ratio)
         self._best, self.failures = (fresh, 0) if progress else (self._best, self.failures + 1)
         return Verdict(ratio, good)

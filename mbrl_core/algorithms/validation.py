@@ -1,8 +1,8 @@
-"""Policy validation across members: an improvement counts only if most members see it (arXiv 1802.10592, section 4.2).
+"""Policy validation across members: a policy is kept only if most members find it good (arXiv 1802.10592, section 4.2).
 
 The old and the new policy act from the same real starts to the same goals, without noise, for a whole episode or, where
-episodes are long, for `horizon` steps in every member. Departure: half of the starts are states from anywhere in the
-real episodes, since few episodes have few beginnings.
+episodes are long, for `horizon` steps in every member. Departures: half of the starts are states from anywhere
+in the real episodes, since few episodes have few beginnings; and good is what is as good as the best (`referee.py`).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,10 @@ class ValidationConfig:
     """The 70 % rule."""
 
     every: int = setting(5, doc="policy iterations between validations", low=1)
-    ratio: float = setting(0.7, doc="share of members that must improve", low=0.0, high=1.0)
+    ratio: float = setting(0.7, doc="share of members that must agree", low=0.0, high=1.0)
+    tolerance: float = setting(
+        0.03, doc="a policy may be worse than the round's best by this share of the spread over starts", low=0.0
+    )
     patience: int = setting(8, doc="failed validations in a row before a round ends", low=1)
     horizon: int = setting(200, doc="steps of a trial at most: errors of a model add up", low=1)
     goals: int = setting(40, doc="fixed goals, each tried in every member", low=1)
@@ -35,6 +38,7 @@ class Score:
     """How a policy does in every member that is asked."""
 
     returns: Tensor  # (K,), mean sum of rewards of a trial
+    spread: Tensor  # (K,), standard deviation of that sum over the starts
     success: Tensor  # (K,), share of episodes that end in success
 
 
@@ -59,9 +63,10 @@ def score(
     with torch.no_grad():
         rollouts = roll_out(task, ensemble, act, obs_norm, starts, goals, horizon, None)
     success = task.success(rollouts.last_states, goals).to(torch.float32)
-    return Score(rollouts.rewards.sum(0).reshape(members, -1).mean(1), success.reshape(members, -1).mean(1))
+    returns = rollouts.rewards.sum(0).reshape(members, -1)
+    return Score(returns.mean(1), returns.std(1, correction=0), success.reshape(members, -1).mean(1))
 
 
-def improved_share(old: Score, new: Score) -> float:
-    """Share of members under which the new policy's return is higher."""
-    return float((new.returns > old.returns).to(torch.float32).mean())
+def improved_share(old: Score, new: Score, tolerance: float = 0.0) -> float:
+    """Share of members under which the new policy's return is higher, or lower by less than `tolerance` spreads."""
+    return float((new.returns > old.returns - tolerance * old.spread).to(torch.float32).mean())

@@ -121,11 +121,14 @@ def test_a_checkpoint_of_other_settings_is_refused():
 
 
 def test_seventy_percent_rule():
-    old = Score(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.zeros(5))
-    new = Score(torch.tensor([2.0, 3.0, 4.0, 5.0, 4.0]), torch.zeros(5))
+    old = Score(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.full((5,), 10.0), torch.zeros(5))
+    new = Score(torch.tensor([2.0, 3.0, 4.0, 5.0, 4.0]), torch.full((5,), 10.0), torch.zeros(5))
     assert improved_share(old, new) == pytest.approx(0.8)
     assert improved_share(new, old) == pytest.approx(0.2)
     assert improved_share(old, old) == 0.0
+    assert improved_share(old, old, tolerance=0.01) == 1.0, "as good is good enough"
+    assert improved_share(old, new, tolerance=0.09) == pytest.approx(0.8), "the last loses 1, which is more than 0.9"
+    assert improved_share(old, new, tolerance=0.11) == 1.0
 
 
 def test_a_policy_that_fails_validation_is_replaced_by_the_last_good_one():

@@ -4,14 +4,21 @@ from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.validation import Score, ValidationConfig
 
 
-def score(*returns: float) -> Score:
-    return Score(torch.tensor(returns), torch.zeros(len(returns)))
+def score(*returns: float, spread: float = 0.0) -> Score:
+    return Score(torch.tensor(returns), torch.full((len(returns),), spread), torch.zeros(len(returns)))
 
 
 def test_a_policy_is_judged_against_the_best_of_the_round():
     referee = Referee(ValidationConfig(ratio=0.7), score(1, 1, 1, 1))
     assert referee.judge(score(2, 2, 2, 0)) == (0.75, True)
     assert referee.judge(score(1, 3, 1, 0)) == (0.25, False), "the last one was better"
+
+
+def test_a_policy_that_is_as_good_as_the_best_is_kept_and_tolerances_do_not_add_up():
+    referee = Referee(ValidationConfig(ratio=0.7, tolerance=0.1), score(5.0, 5.0, spread=10.0))
+    assert referee.judge(score(4.5, 4.5, spread=10.0)) == (0.0, True)
+    assert referee.failures == 1, "no progress"
+    assert referee.judge(score(3.9, 3.9, spread=10.0)) == (0.0, False), "it is the best that counts, not the last"
 
 
 def test_failures_in_a_row_are_counted():
