@@ -1,12 +1,14 @@
 """ME-PPO: model-ensemble policy optimisation (Kurutach et al. 2018, arXiv 1802.10592, algorithm 1) with PPO.
 
 A round: fit the ensemble to all real data; improve the policy on rollouts imagined in it; validate across members and
-keep a policy only if most members find it as good as the best. An iteration maximises E_member[mean min(r A,
-clip(r, 1 - eps, 1 + eps) A)] (`ppo.py`) over the steps of all members alike. Departures, with reasons: PPO in place of TRPO, as in arXiv
-1910.12453; short rollouts branched from real states with a bootstrapped value in place of whole episodes (model errors
-compound); by default one member per rollout in place of one per step (a consistent world); goals drawn afresh in
-imagination (they are not dynamics); the ensemble is warm-started and never re-initialised (rounds are seconds apart); a
-round begins with more spread than the last one ended with (`restart.py`).
+keep a policy only if most members find it as good as the best. An iteration maximises
+E_member[mean min(r A, clip(r, 1 - eps, 1 + eps) A)] (`ppo.py`) over the steps of all members alike.
+
+Departures, with reasons: PPO in place of TRPO, as in arXiv 1910.12453; short rollouts branched from real states with a
+bootstrapped value in place of whole episodes (model errors compound); by default one member per rollout in place of one
+per step (a consistent world); goals drawn afresh in imagination (they are not dynamics); the ensemble is warm-started
+and never re-initialised (rounds are seconds apart); a round begins with more spread than the last one ended with
+(`restart.py`).
 """
 
 from dataclasses import dataclass

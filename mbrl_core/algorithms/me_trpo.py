@@ -1,8 +1,8 @@
 """ME-TRPO: model-ensemble trust-region policy optimisation (Kurutach et al. 2018, arXiv 1802.10592, algorithm 1).
 
 As ME-PPO but for the update: one natural-gradient step per iteration, maximising E_member[mean r A] while the mean
-KL(acting | new) stays within a bound (`trpo.py`). The departures in imagination, warm starts and validation are those of
-`me_ppo.py`, so that the two compare; the value function is learned (the paper's baseline is linear).
+KL(acting | new) stays within a bound (`trpo.py`). The departures in imagination, warm starts and validation are those
+of `me_ppo.py`, so that the two compare; the value function is learned (the paper's baseline is linear).
 """
 
 from dataclasses import dataclass
