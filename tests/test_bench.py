@@ -1,5 +1,6 @@
 """What the programs in bench/ compute before and after their runs."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # they are programs, not a package
-kept_results, learning, model_bias, robustness, sac, training_runs = (
+exploration, kept_results, learning, model_bias, robustness, sac, training_runs = (
     importlib.import_module(name)
-    for name in ("kept_results", "learning", "model_bias", "robustness", "sac", "training_runs")
+    for name in ("exploration", "kept_results", "learning", "model_bias", "robustness", "sac", "training_runs")
 )
 PLAIN = {"eval_return_mean": -4.0, "wall_s": 90.0, "zero_return": -12.0, "random_return": -43.0}
 ADAPTED = PLAIN | {"adapted_return_mean": -3.5, "inner_kl": 0.0123}
@@ -120,6 +121,23 @@ def test_only_tasks_that_both_methods_were_trained_on_and_imagined_whole_are_com
     assert model_bias.comparable(curve("0", ("10", "1")) + curve("0", ("10", ""), algorithm="me-ppo")) == []
     assert not model_bias.too_long("Reacher-v5")
     assert model_bias.too_long("HalfCheetah-v5") == "episodes have 1000 steps, of which 200 are imagined"
+
+
+def test_a_cell_is_new_once_and_only_where_no_random_step_was():
+    states, edges = np.array([[0.1, 0.1], [0.2, 0.9], [0.9, 0.9], [1.1, 0.5], [1.9, 0.9], [-0.1, 0.5]]), np.ones(2)
+    assert exploration.new_cells(states, edges, before=3) == 2
+    assert exploration.new_cells(states, edges, before=4) == 1
+
+
+def test_a_folder_of_other_settings_is_not_taken_for_the_run(tmp_path):
+    spec = training_runs.Spec(name="row", env="Pendulum-v1", algorithm="me-ppo", steps=200)
+    folder = training_runs.folder_of(spec, 0, tmp_path)
+    folder.mkdir(parents=True)
+    made = dataclasses.asdict(training_runs.settings(spec, 0, folder)) | {"steps": 400}
+    (folder / "config.json").write_text(json.dumps({"settings": made}))
+    (folder / "summary.json").write_text("{}")
+    with pytest.raises(ValueError, match="settings: expected .*steps=200.* got .*steps=400"):
+        training_runs.run_seed(spec, 0, tmp_path)
 
 
 def test_another_librarys_action_is_scaled_to_what_episodes_send():
