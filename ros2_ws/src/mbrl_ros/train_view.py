@@ -81,9 +81,9 @@ def round_line(row: Row) -> str:
     curve = row["curve_return_mean"]
     tried = "no policy yet" if curve is None else f"policy v{row['policy_version']}: return {curve:9.2f}"
     collected = f"  collected {row['collected_return']:9.2f}" if "collected_return" in row else ""
-    done = f"round {row['round']:3d}" if "round" in row else f"{row['real_steps']:7d} steps"
+    so_far = f"round {row['round']:3d}" if "round" in row else f"{row['real_steps']:7d} steps"
     line = (
-        f"{done}  {row['wall_s']:7.1f} s{collected}"
+        f"{so_far}  {row['wall_s']:7.1f} s{collected}"
         f"  {tried}  imagined {row['imagined_return']:9.2f}  validated {row['validation_ratio']:.1f}"
     )
     return f"{line}  ({row['problem']})" if row["problem"] else line
