@@ -52,6 +52,10 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
         ("train --env CartPole-v1 --out run", "CartPole-v1: action_space: expected continuous"),
         ("train --env Nowhere-v7 --out run", "env: expected an environment that Gymnasium knows"),
         ("train --env Pendulum-v1 --steps 199 --out run", "steps: expected at least 200, one episode of Pendulum-v1"),
+        (
+            "train --env Pendulum-v1 --out run --steps 400 --schedule.milestones 200 400",
+            "schedule.milestones: expected below 400, the budget, got 400",
+        ),
         ("train --env Pendulum-v1 --out run --algorithm sac", "mbrl train.algorithm: expected one of"),
         (
             "train --env Pendulum-v1 --out run --me-ppo.ensemble.members 0",
@@ -61,7 +65,7 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
         ("train --env Pendulum-v1 --out run --demonstrations none", "demonstrations: expected a folder with episode-"),
         (
             "train --env Pendulum-v1 --out run --algorithm mb-mpo --me-ppo.imagination.horizon 7",
-            "me_ppo.imagination.horizon: expected its default, 20: mb-mpo has its settings in mb_mpo, got 7",
+            "me_ppo.imagination.horizon: expected its default, 40: mb-mpo has its settings in mb_mpo, got 7",
         ),
         (
             "train --env Pendulum-v1 --out run --bptt.learning-rate 0.5",

@@ -81,7 +81,7 @@ def test_a_run_leaves_what_it_should(tmp_path):
 
 
 def test_a_milestone_is_what_a_run_of_that_budget_comes_to(tmp_path):
-    schedule = dataclasses.replace(SCHEDULE, milestones=(180, 240, 60))
+    schedule = dataclasses.replace(SCHEDULE, milestones=(180, 60))
     long = training(tmp_path / "long", schedule=schedule).run(Silent())
     short = training(tmp_path / "short", steps=180).run(Silent())
     assert [passed["milestone"] for passed in long["milestones"]] == [60, 180]
@@ -244,6 +244,14 @@ def test_demonstrations_that_are_gone_are_noticed(tmp_path, shown):
 def test_a_budget_below_one_episode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="steps: expected at least 60, one episode of Pendulum-v1, got 59"):
         training(tmp_path / "run", steps=59)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("milestone", [240, 300])
+def test_a_milestone_that_is_not_below_the_budget_is_refused(tmp_path, milestone):
+    schedule = dataclasses.replace(SCHEDULE, milestones=(60, milestone))
+    with pytest.raises(ValueError, match=f"schedule.milestones: expected below 240, the budget, got {milestone}"):
+        training(tmp_path / "run", schedule=schedule)
     assert not (tmp_path / "run").exists()
 
 

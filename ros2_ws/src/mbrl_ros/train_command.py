@@ -26,7 +26,7 @@ from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import Env, open_environment
 from mbrl_sim.gym_task import GymTask
-from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
+from mbrl_sim.training import SUMMARY, Budget, Schedule, Training, check_budget
 
 CONFIG = "config.json"
 ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
@@ -70,8 +70,7 @@ def train(config: TrainConfig) -> int:
     check_new(config.out)
     out = Path(config.out)
     env, task, learner = _build(config)
-    if config.steps < task.steps:
-        raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
+    check_budget(config.steps, config.schedule, task)
     demonstrations = read_demonstrations(Path(config.demonstrations), task) if config.demonstrations else ()
     out.mkdir(parents=True, exist_ok=True)
     begin_with(Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS), demonstrations)
