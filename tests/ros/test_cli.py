@@ -101,7 +101,9 @@ def test_a_policy_is_trained_shown_again_and_evaluated_and_fits_no_other_environ
     shown = capsys.readouterr().out
     assert "200 real steps" in shown
     assert cli.run(["resume", out]) == 0
-    assert shown.endswith(capsys.readouterr().out)
+    again = capsys.readouterr().out
+    assert "learned" in again
+    assert shown.endswith(again)
     assert cli.run(command.split()) == 2
     assert "out: expected a new or empty folder" in capsys.readouterr().err
     evaluation = f"eval --bundle {bundle} --episodes 2 --episode-steps 100 --env"
@@ -124,7 +126,9 @@ def again_in_its_models(run, folder, capsys):
     assert "0 real steps" in shown
     assert "old policy" in shown
     assert cli.run(["resume", str(folder / "new")]) == 0
-    assert shown.endswith(capsys.readouterr().out)
+    again = capsys.readouterr().out
+    assert "learned" in again
+    assert shown.endswith(again)
     summary = json.loads((folder / "new/summary.json").read_text())
     assert (summary["real_steps"], summary["model_real_steps"], summary["rounds"]) == (0, 200, 2)
     assert cli.run(f"retask --run {folder / 'new'} --out {folder / 'third'} --reward x.py:y".split()) == 2
