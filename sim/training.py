@@ -49,7 +49,10 @@ class Schedule:
     )
     eval_episodes: int = setting(100, doc="episodes that the final policy is evaluated on", low=1)
     milestones: tuple[int, ...] = setting(
-        (), doc="real steps below the budget at which a round is due and its policy evaluated like the final one", low=1
+        (),
+        doc="real steps below the budget at which a round is due and its policy evaluated like the final one: what a "
+        "run of that budget comes to where an episode ends there; one under way is not cut",
+        low=1,
     )
     adaptation_episodes: int = setting(
         5, doc="real episodes, beyond the steps, that a final policy with an inner step adapts to; 0 = none", low=0
@@ -112,12 +115,11 @@ class Training:
         """Begin, or go on from what the folder holds.
 
         Raises:
-          ValueError: the budget is below one episode, or what the folder holds is damaged or of other settings.
+          ValueError: budget and schedule will not do, or what the folder holds is damaged or of other settings.
         """
-        if budget.steps < task.steps:
-            raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", budget.steps)
         self._env, self._task, self._learner, self._out = env, task, learner, out
         self._budget, self._schedule = budget, schedule or Schedule()
+        check_budget(budget.steps, self._schedule, task)
         block, shown = self._schedule.holdout_block, out / DEMONSTRATIONS
         self._replay = Replay(out / "episodes", demonstrations=shown, holdout_block=block)
         # with demonstrations another stream: a run that is shown its own twin's episodes must not collect them again
@@ -153,11 +155,8 @@ class Training:
         share = int(self._schedule.round_share * self._learned_steps)
         more = max(self._schedule.round_steps, share) if self._learned_steps else self._schedule.random_steps
         due = self._learned_steps + more
-        return min([due, self._budget.steps, *(stop for stop in self._milestones() if stop > self._learned_steps)])
-
-    def _milestones(self) -> list[int]:
-        """Those below the budget, which is the last."""
-        return sorted(stop for stop in self._schedule.milestones if stop < self._budget.steps)
+        later = (stop for stop in self._schedule.milestones if stop > self._learned_steps)
+        return min([due, self._budget.steps, *later])
 
     def _collect(self, watcher: Watcher) -> None:
         """One more episode, on disk before anybody learns from it."""
@@ -196,7 +195,8 @@ class Training:
         row |= try_out(self._env, self._task, self._learner, self._schedule.curve_episodes) | report_row(report)
         self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
         watcher.round(self._rows[-1])
-        due = [stop for stop in self._milestones()[len(self._passed) :] if stop <= self._learned_steps]
+        milestones = sorted(self._schedule.milestones)
+        due = [stop for stop in milestones[len(self._passed) :] if stop <= self._learned_steps]
         if due:
             result = self._result()
             self._passed += [{"milestone": stop} | result for stop in due]
@@ -277,6 +277,19 @@ class Training:
 
     def _wall_s(self) -> float:
         return self._before_s + time.monotonic() - self._began_s
+
+
+def check_budget(steps: int, schedule: Schedule, task: GymTask) -> None:
+    """Refuse so many real steps where they do not go with task and schedule.
+
+    Raises:
+      ValueError: they are fewer than one episode's, or a milestone does not lie below them.
+    """
+    if steps < task.steps:
+        raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", steps)
+    for milestone in schedule.milestones:
+        if milestone >= steps:
+            raise refuse("schedule.milestones", f"below {steps}, the budget", milestone)
 
 
 def try_out(env: Env, task: GymTask, learner: Learner, episodes: int) -> Row:

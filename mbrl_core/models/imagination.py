@@ -57,5 +57,6 @@ def check_imagination(config: ImaginationConfig, ensemble: EnsembleConfig, *, ow
     if own_members and config.propagation != "rollout":
         raise refuse("imagination.propagation", "'rollout': each member has a policy of its own", config.propagation)
     if (config.truncation or config.bonus.weight) and ensemble.asked < 2:
-        name = "truncation" if config.truncation else "bonus.weight"
-        raise refuse(f"imagination.{name}", "0 with one member, which agrees with itself", ensemble.asked)
+        expected = "0 with one member, which agrees with itself"
+        name, got = ("truncation", config.truncation) if config.truncation else ("bonus.weight", config.bonus.weight)
+        raise refuse(f"imagination.{name}", expected, got)

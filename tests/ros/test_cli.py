@@ -52,6 +52,10 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
         ("train --env CartPole-v1 --out run", "CartPole-v1: action_space: expected continuous"),
         ("train --env Nowhere-v7 --out run", "env: expected an environment that Gymnasium knows"),
         ("train --env Pendulum-v1 --steps 199 --out run", "steps: expected at least 200, one episode of Pendulum-v1"),
+        (
+            "train --env Pendulum-v1 --out run --steps 400 --schedule.milestones 200 400",
+            "schedule.milestones: expected below 400, the budget, got 400",
+        ),
         ("train --env Pendulum-v1 --out run --algorithm sac", "mbrl train.algorithm: expected one of"),
         (
             "train --env Pendulum-v1 --out run --me-ppo.ensemble.members 0",
@@ -61,7 +65,7 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, t
         ("train --env Pendulum-v1 --out run --demonstrations none", "demonstrations: expected a folder with episode-"),
         (
             "train --env Pendulum-v1 --out run --algorithm mb-mpo --me-ppo.imagination.horizon 7",
-            "me_ppo.imagination.horizon: expected its default, 20: mb-mpo has its settings in mb_mpo, got 7",
+            "me_ppo.imagination.horizon: expected its default, 40: mb-mpo has its settings in mb_mpo, got 7",
         ),
         (
             "train --env Pendulum-v1 --out run --bptt.learning-rate 0.5",
@@ -97,7 +101,9 @@ def test_a_policy_is_trained_shown_again_and_evaluated_and_fits_no_other_environ
     shown = capsys.readouterr().out
     assert "200 real steps" in shown
     assert cli.run(["resume", out]) == 0
-    assert shown.endswith(capsys.readouterr().out)
+    again = capsys.readouterr().out
+    assert "learned" in again
+    assert shown.endswith(again)
     assert cli.run(command.split()) == 2
     assert "out: expected a new or empty folder" in capsys.readouterr().err
     evaluation = f"eval --bundle {bundle} --episodes 2 --episode-steps 100 --env"
@@ -120,7 +126,9 @@ def again_in_its_models(run, folder, capsys):
     assert "0 real steps" in shown
     assert "old policy" in shown
     assert cli.run(["resume", str(folder / "new")]) == 0
-    assert shown.endswith(capsys.readouterr().out)
+    again = capsys.readouterr().out
+    assert "learned" in again
+    assert shown.endswith(again)
     summary = json.loads((folder / "new/summary.json").read_text())
     assert (summary["real_steps"], summary["model_real_steps"], summary["rounds"]) == (0, 200, 2)
     assert cli.run(f"retask --run {folder / 'new'} --out {folder / 'third'} --reward x.py:y".split()) == 2

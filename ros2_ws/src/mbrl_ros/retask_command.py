@@ -4,7 +4,6 @@ The folder: config.json, checkpoint.safetensors, progress.csv, tensorboard/, pol
 """
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,20 @@ from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.config import from_mapping, refuse, setting
 from mbrl_core.demonstrations import DEMONSTRATIONS
+from mbrl_core.models.perturbation import PerturbationConfig
 from mbrl_core.replay import Replay, write_atomically
 from mbrl_ros.provenance import git_commit, machine, versions
-from mbrl_ros.reward_file import check_reward, load_reward
-from mbrl_ros.train_command import CONFIG, ResumeConfig, TrainConfig, check_new, make_learner, read_settings, show
+from mbrl_ros.reward_file import check_reward, load_reward, reward_sha256
+from mbrl_ros.train_command import (
+    CONFIG,
+    GROUPS,
+    ResumeConfig,
+    TrainConfig,
+    check_new,
+    make_learner,
+    read_settings,
+    show,
+)
 from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import open_environment
 from mbrl_sim.retask import Retask, RetaskPlan
@@ -58,6 +67,7 @@ def retask(config: RetaskConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
     content = {"command": COMMAND, "settings": dataclasses.asdict(config), "made_with": made_with}
+    content["reward_sha256"] = reward_sha256(config.reward)
     write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())
     return _carry_through(config, prepared, out)
 
@@ -80,7 +90,11 @@ def resume_retask(config: ResumeConfig) -> int:
     out = Path(config.folder)
     if (out / SUMMARY).is_file():
         return show(out)
-    settings = from_mapping(RetaskConfig, json.loads((out / CONFIG).read_text()).get("settings"), CONFIG)
+    content = json.loads((out / CONFIG).read_text())
+    settings = from_mapping(RetaskConfig, content.get("settings"), CONFIG)
+    now = reward_sha256(settings.reward)
+    if content.get("reward_sha256", now) != now:  # earlier versions had it in the checkpoint alone
+        raise refuse(f"reward: {settings.reward}: sha256", content["reward_sha256"], now)
     return _carry_through(settings, _prepare(settings, out), out)
 
 
@@ -101,6 +115,7 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
     env, task = rewarded_task(open_environment(settings.env, episode_steps=settings.episode_steps), reward)
     block = settings.schedule.holdout_block
     replay = Replay(run / "episodes", demonstrations=run / DEMONSTRATIONS, holdout_block=block)
+    _check_method(settings, config.seed, replay.real_steps)
     for episode in replay.episodes:
         check_reward(config.reward, reward, task, episode)
     learner = make_learner(task, dataclasses.replace(settings, seed=config.seed))
@@ -113,7 +128,7 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
         env=settings.env,
         algorithm=settings.algorithm,
         reward=config.reward,
-        reward_sha256=hashlib.sha256(Path(config.reward.rpartition(":")[0]).read_bytes()).hexdigest(),
+        reward_sha256=reward_sha256(config.reward),
         model_real_steps=checkpoint.facts["run"]["learned_steps"],
         rounds=config.rounds,
         seed=config.seed,
@@ -137,6 +152,23 @@ def _earlier(folder: str) -> tuple[TrainConfig, Checkpoint]:
         if not (run / name).exists():
             raise refuse("run", f"a folder with {name}, which is there after a run's first round", folder)
     return settings, read_checkpoint(run / CHECKPOINT)
+
+
+def _check_method(settings: TrainConfig, seed: int, real_steps: int) -> None:
+    """Refuse settings of the earlier run that would mean something else here.
+
+    Raises:
+      ValueError: a bonus, in spreads of rewards that are the earlier task's, is still paid, and no real step would come
+        of it; or members were perturbed by biases that another seed does not draw.
+    """
+    group = GROUPS[settings.algorithm]
+    method = getattr(settings, group)
+    bonus = method.imagination.bonus
+    if bonus.weight_at(real_steps):
+        steps = f"a run of at least {bonus.anneal_steps} real steps, where its bonus has ended"
+        raise refuse(f"run: {group}.imagination.bonus", steps, real_steps)
+    if method.ensemble.perturbation != PerturbationConfig() and seed != settings.seed:
+        raise refuse("seed", f"{settings.seed}, by which the run's members were perturbed", seed)
 
 
 def _absolute(path: str) -> str:

@@ -1,6 +1,8 @@
 """A reward function from a file of the user's: loaded, which runs the file, and tried on real steps before use."""
 
+import hashlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from mbrl_core.types import Array, Episode
 from mbrl_sim.gym_task import GymTask
 from mbrl_sim.rewarded import Reward
 
+MODULE = "mbrl_reward_file"  # in sys.modules; a name that no file of a user's imports
 TOLERANCE = 1e-5  # between numpy and torch, relative, both with 64 bits
 
 
@@ -23,18 +26,15 @@ def load_reward(where: str) -> Reward:
     Raises:
       ValueError: not of that form, no such file, the file does not run, or it has no such function.
     """
-    path, _, name = where.rpartition(":")
-    if not path.endswith(".py") or not name.isidentifier():
-        raise refuse("reward", "FILE.py:function", where)
-    if not Path(path).is_file():
-        raise refuse("reward", "a Python file", path)
-    spec = importlib.util.spec_from_file_location("reward_file", path)
+    path, name = _parts(where)
+    spec = importlib.util.spec_from_file_location(MODULE, path)
     if spec is None or spec.loader is None:
         raise refuse("reward", "a Python file", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module  # a dataclass looks there for its annotations
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises; an exit would pass for success
         raise refuse(f"reward: {path}", "Python that runs", _text(error)) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -42,6 +42,15 @@ def load_reward(where: str) -> Reward:
         raise refuse(f"reward: {path}", f"a function {name}", functions)
     reward: Reward = function
     return reward
+
+
+def reward_sha256(where: str) -> str:
+    """What a reward's file holds, as a hash; it is not executed.
+
+    Raises:
+      ValueError: not of that form, or no such file.
+    """
+    return hashlib.sha256(Path(_parts(where)[0]).read_bytes()).hexdigest()
 
 
 def check_reward(where: str, reward: Reward, task: GymTask, episode: Episode) -> None:
@@ -76,7 +85,7 @@ def _paid(where: str, reward: Reward, steps: tuple[Array, ...], kind: str) -> Ar
     try:
         with np.errstate(all="ignore"):  # what comes of it is refused below
             value = reward(*steps)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise refuse(name, f"a value for obs, action, next_obs of shapes {_shapes(steps)}", _text(error)) from error
     wanted = torch.Tensor if kind == "torch" else np.ndarray | np.floating
     if not isinstance(value, wanted) or tuple(value.shape) != shape:
@@ -90,9 +99,19 @@ def _paid(where: str, reward: Reward, steps: tuple[Array, ...], kind: str) -> Ar
     return value
 
 
+def _parts(where: str) -> tuple[str, str]:
+    """File and function."""
+    path, _, name = where.rpartition(":")
+    if not path.endswith(".py") or not name.isidentifier():
+        raise refuse("reward", "FILE.py:function", where)
+    if not Path(path).is_file():
+        raise refuse("reward", "a Python file", path)
+    return path, name
+
+
 def _shapes(steps: tuple[Array, ...]) -> str:
     return ", ".join(str(tuple(array.shape)) for array in steps)
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -20,13 +20,14 @@ from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.config import from_mapping, refuse, setting
 from mbrl_core.demonstrations import DEMONSTRATIONS, begin_with, read_demonstrations
-from mbrl_core.replay import Replay, write_atomically
+from mbrl_core.replay import TEMPORARY, Replay, write_atomically
+from mbrl_core.types import Episode
 from mbrl_ros.node_configs import DEMONSTRATIONS_DOC
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import Env, open_environment
 from mbrl_sim.gym_task import GymTask
-from mbrl_sim.training import SUMMARY, Budget, Schedule, Training
+from mbrl_sim.training import SUMMARY, Budget, Schedule, Training, check_budget
 
 CONFIG = "config.json"
 ALGORITHMS = ("vanilla", "bptt", "me-trpo", "me-ppo", "mb-mpo")
@@ -70,14 +71,13 @@ def train(config: TrainConfig) -> int:
     check_new(config.out)
     out = Path(config.out)
     env, task, learner = _build(config)
-    if config.steps < task.steps:
-        raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", config.steps)
-    demonstrations = read_demonstrations(Path(config.demonstrations), task) if config.demonstrations else ()
+    check_budget(config.steps, config.schedule, task)
+    demonstrations = _to_copy(config, task, out)
     out.mkdir(parents=True, exist_ok=True)
-    begin_with(Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS), demonstrations)
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
     content = {"settings": dataclasses.asdict(config), "made_with": made_with}
-    write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())
+    write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())  # first: with it the run can be resumed
+    _copy(demonstrations, out)
     return _carry_through(config, Training(env, task, learner, out, _budget(config), config.schedule), out)
 
 
@@ -92,6 +92,7 @@ def resume(config: ResumeConfig) -> int:
         return show(out)
     settings = read_settings(out)
     env, task, learner = _build(settings)
+    _copy(_to_copy(settings, task, out), out)
     return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
 
 
@@ -156,6 +157,21 @@ def read_settings(out: Path) -> TrainConfig:
         raise refuse(CONFIG, "JSON", str(error)) from error
     settings = content.get("settings") if isinstance(content, dict) else content
     return from_mapping(TrainConfig, settings, CONFIG)
+
+
+def _to_copy(config: TrainConfig, task: GymTask, out: Path) -> tuple[Episode, ...]:
+    """Demonstrations that the run has no whole copy of."""
+    if not config.demonstrations or (out / DEMONSTRATIONS).exists():
+        return ()
+    return read_demonstrations(Path(config.demonstrations), task)
+
+
+def _copy(demonstrations: tuple[Episode, ...], out: Path) -> None:
+    """Into the run's folder, all or none: they get their name when the last is there."""
+    if demonstrations:
+        partial = out / f"{DEMONSTRATIONS}{TEMPORARY}"
+        begin_with(Replay(out / "episodes", demonstrations=partial), demonstrations)
+        partial.rename(out / DEMONSTRATIONS)
 
 
 def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
