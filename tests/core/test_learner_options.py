@@ -120,6 +120,7 @@ def test_a_restart_of_the_spread_goes_half_way_and_keeps_everything_else(name, r
     good, begun = learner._good.trained.copied(), idle(learner)
     good.policy["log_std"].fill_(-2.0)
     learner._good = dataclasses.replace(learner._good, trained=good)
+    learner._go_back()
     learner.round(replay)
     half_way = math.exp((-2.0 + math.log(PolicyConfig().initial_std)) / 2)
     assert begun[0].policy["log_std"].exp().tolist() == pytest.approx([half_way, half_way])
