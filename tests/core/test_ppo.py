@@ -59,7 +59,7 @@ def samples(update: PpoUpdate, policy: GaussianMlp, count: int = 500) -> Samples
 
 
 def test_update_moves_the_policy_towards_better_actions_and_the_value_towards_the_returns():
-    update, policy = updater(max_kl=10.0, minibatch=100, learning_rate=1e-2), GaussianMlp(2, 1)
+    update, policy = updater(max_kl=10.0, epochs=5, minibatch=100, learning_rate=1e-2), GaussianMlp(2, 1)
     data = samples(update, policy)
     before, _ = policy.distribution(update.policy_parameters, data.obs)
     update.step(data)
@@ -97,7 +97,7 @@ def test_a_policy_on_its_smallest_spread_widens_when_that_pays():
 
 def test_every_member_of_the_value_moves_towards_the_returns():
     value, policy = ValueMlp((2, 8, 1), members=3), GaussianMlp(2, 1)
-    settings = PpoConfig(max_kl=10.0, minibatch=100, learning_rate=1e-2)
+    settings = PpoConfig(max_kl=10.0, epochs=5, minibatch=100, learning_rate=1e-2)
     update = PpoUpdate(policy, value, settings, torch.Generator().manual_seed(0))
     data = samples(update, policy)
     update.step(data)

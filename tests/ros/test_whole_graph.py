@@ -31,7 +31,13 @@ from mbrl_sim import ASSETS  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SPEED = 3.0
-QUICK = "model_learning: {min_steps: 100, me_ppo.iterations: 2}\n"  # a policy soon matters here, a good one does not
+# a policy soon matters here, a good one does not: short fits and rounds, and every policy is accepted
+QUICK = """model_learning:
+  min_steps: 100
+  me_ppo.iterations: 2
+  me_ppo.ensemble.max_steps: 200
+  me_ppo.validation.ratio: 0.0
+"""
 WATCHDOG_S, POLICY_HZ = 0.15, 20
 STILL_RAD = 0.02  # two counts of each servo and its noise
 
