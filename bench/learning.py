@@ -153,6 +153,7 @@ def main() -> None:
             summary = row.at_its_steps(run_seed(row.spec, seed, args.out))
             results.add(row.spec.name, row.steps, seed, summary, folder_of(row.spec, seed, args.out))
             results.save()
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(whole_table(results, list(ROWS)))
     print(whole_table(results, rows))
 

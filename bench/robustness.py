@@ -118,6 +118,7 @@ def main() -> None:
                 summary = run_seed(case.spec, seed, args.out)
                 results.add(case.spec.name, case.steps, seed, summary, folder_of(case.spec, seed, args.out))
                 results.save()
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(whole_table(results, cases, args.seeds))
     print(whole_table(results, cases, args.seeds))
 
