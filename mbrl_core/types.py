@@ -29,6 +29,7 @@ class StepFlag(IntFlag):
     CLAMPED = 1  # sent and asked differ by more than 0.05: a joint limit, the tip's speed limit, the safety function
     LATE = 2  # the action came after the step had begun to move
     GAP = 4  # a reading, a write or an action is missing in the step, or it did not last as long as it should
+    SLOWED = 8  # the ensemble disagreed more than on its training data: a smaller action was sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Episode:
 
     states: Vector  # (T+1, S)
     goal: Vector  # (G,)
-    actions_asked: Vector  # (T, A), what the policy asked; on Gymnasium as drawn, which may lie outside [-1, 1]
+    actions_asked: Vector  # (T, A), what the policy asked, as drawn: it may lie outside [-1, 1]
     actions_sent: Vector  # (T, A), same scale, in [-1, 1]
     rewards: Vector  # (T,)
     stamps_s: Vector  # (T+1,), robot's monotonic clock
@@ -53,7 +54,8 @@ class Episode:
     final_distance_m: float = 0.0  # from the goal, where the task has one
     reset_s: float = 0.0  # duration of the reset motion before the episode, robot time
     member: int = -1
-    inner_steps: int = 0
+    inner_steps: int = 0  # adaptation steps that the acting policy had taken
+    exploring: bool = False  # actions were drawn from the policy's distribution; otherwise its mean acted
 
     def __post_init__(self) -> None:
         """Raise ValueError where lengths contradict each other or a number is not finite."""
@@ -96,6 +98,11 @@ class Action:
 
     seq: int
     episode: int
-    action: Vector  # (A,), in [-1, 1]
+    action: Vector  # (A,), as drawn: it may lie outside [-1, 1]
     policy_version: int = 0
     member: int = -1
+    inner_steps: int = 0
+    exploring: bool = False
+    disagreement: float = 0.0  # the ensemble's, at the observation and this action
+    slow_above: float = 0.0  # disagreement above which the arm slows
+    hold_above: float = 0.0  # disagreement from which on it holds; 0 = there is no ensemble to ask

@@ -43,7 +43,12 @@ def to_action_msg(action: Action, stamp: Time) -> msg.Action:
         episode=action.episode,
         policy_version=action.policy_version,
         member=action.member,
+        inner_steps=action.inner_steps,
+        exploring=action.exploring,
         action=_doubles(action.action),
+        disagreement=action.disagreement,
+        slow_above=action.slow_above,
+        hold_above=action.hold_above,
     )
 
 
@@ -55,6 +60,11 @@ def from_action_msg(message: msg.Action) -> Action:
         action=np.array(message.action),
         policy_version=message.policy_version,
         member=message.member,
+        inner_steps=message.inner_steps,
+        exploring=message.exploring,
+        disagreement=message.disagreement,
+        slow_above=message.slow_above,
+        hold_above=message.hold_above,
     )
 
 
@@ -82,6 +92,7 @@ def to_episode_msg(episode: Episode, joint_names: list[str], stamp: Time) -> msg
         policy_versions=array("I", episode.policy_versions.astype(np.uint32).tobytes()),
         member=episode.member,
         inner_steps=episode.inner_steps,
+        exploring=episode.exploring,
     )
     message.header.stamp = stamp
     return message
@@ -114,6 +125,7 @@ def from_episode_msg(message: msg.Episode) -> Episode:
         reset_s=message.reset_s,
         member=message.member,
         inner_steps=message.inner_steps,
+        exploring=message.exploring,
     )
 
 
