@@ -29,9 +29,7 @@ class Rig:
         self.episodes, self.observations = [], []
         self.policy = policy
         config = ControlConfig(**{"speed": 5.0, "settle_s": 0.02, "command_timeout_s": 0.06, **settings})
-        self.loop = ControlLoop(
-            self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append
-        )
+        self.loop = ControlLoop(self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
 
     def __enter__(self):
