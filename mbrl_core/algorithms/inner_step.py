@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from mbrl_core.algorithms.advantage import standardised_advantages
 from mbrl_core.config import refuse, setting
 from mbrl_core.policies.diagonal_gaussian import policy_kl
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
@@ -109,11 +110,7 @@ def standardised(batch: StepBatch) -> StepBatch:
 
     The batch is of one task, (H, B), or of several, (N, H, B).
     """
-    weights = batch.weights
-    count = weights.sum((-2, -1), keepdim=True).clamp(min=1.0)
-    centred = batch.advantages - (batch.advantages * weights).sum((-2, -1), keepdim=True) / count
-    spread = ((centred * centred * weights).sum((-2, -1), keepdim=True) / count).sqrt().clamp(min=1e-6)
-    return batch._replace(advantages=centred / spread * weights)
+    return batch._replace(advantages=standardised_advantages(batch.advantages, batch.weights, (-2, -1)))
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
