@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mbrl_core.algorithms.inner_step import InnerStep, StepBatch
 from mbrl_core.algorithms.report import InnerReport
+from mbrl_core.bundle import AdaptationMetadata
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
 from mbrl_core.real_batch import real_steps
@@ -31,6 +32,10 @@ class Adapts(Protocol):
     @property
     def inner(self) -> InnerReport:
         """What the inner steps of the last iteration came to in imagination."""
+
+    @property
+    def adaptation(self) -> AdaptationMetadata:
+        """What a robot has to know to take its inner step."""
 
     def adapt(self, task: Task, obs_norm: Normaliser, episodes: Sequence[Episode]) -> InnerStep:
         """Take the inner step on real episodes; nothing is changed."""

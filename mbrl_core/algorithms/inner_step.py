@@ -37,6 +37,12 @@ class InnerStepConfig:
 
     form: str = setting("lvc", doc="estimator of the inner loss", one_of=FORMS)
     step_size: float = setting(0.03, doc="alpha at the start, every parameter's", low=0.0, high=10.0)
+    max_kl: float = setting(
+        0.05,
+        doc="on the robot a step that moves the policy further is refused; training ignores it",
+        unit="nats",
+        low=0,
+    )
 
 
 class StepBatch(NamedTuple):
