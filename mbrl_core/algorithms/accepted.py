@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_core.bundle import MAX_MEMBER_BYTES, AdaptationMetadata, Bundle, DisagreementMetadata, describe
-from mbrl_core.models.disagreement import BOUNDS, DisagreementGraph
+from mbrl_core.models.ensemble_graph import BOUNDS, EnsembleGraph
 from mbrl_core.models.ensemble import Ensemble
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.export import act_graph, adapt_graph
@@ -39,7 +39,7 @@ class Accepted:
     obs_norm: Normaliser
     real_steps: int = 0
     ensemble_id: str = ""
-    gate: Parameters = field(default_factory=dict)  # of `models.disagreement.calibrated`, on the ensemble of that id
+    gate: Parameters = field(default_factory=dict)  # of `models.ensemble_graph.calibrated`, on the ensemble of that id
 
 
 class BundleMaker:
@@ -62,7 +62,7 @@ class BundleMaker:
           ensemble: whose disagreement goes with them; its numbers come with each policy.
         """
         self._task, self._policy, self._adaptation, self._ensemble = task, policy, adaptation, ensemble
-        self._graph: DisagreementGraph | None = None
+        self._graph: EnsembleGraph | None = None
         self._gate: tuple[Parameters, bytes] = {}, b""  # the last that was made
 
     def make(self, accepted: Accepted, member: int | None = None) -> Bundle:
@@ -103,7 +103,7 @@ class BundleMaker:
         if not gate or self._ensemble is None:
             return bundle
         if self._gate[0] is not gate:
-            self._graph = self._graph or DisagreementGraph(self._ensemble, self._task)
+            self._graph = self._graph or EnsembleGraph(self._ensemble)
             self._gate = gate, self._graph.of(gate)
         if len(self._gate[1]) > MAX_MEMBER_BYTES:
             return bundle

@@ -20,6 +20,7 @@ def export_model(
     *,
     batched: Sequence[str] = (),
     smallest: int = 1,
+    axis: int = 0,
 ) -> onnx.ModelProto:
     """Trace a module.
 
@@ -27,22 +28,23 @@ def export_model(
       module: takes the inputs in their order.
       inputs: examples, by name; a size that is free must coincide with no other size.
       outputs: names.
-      batched: inputs whose first axis is free, and the same for all.
-      smallest: size of that axis at least.
+      batched: inputs that have an axis of free size, the same for all.
+      smallest: that size at least.
+      axis: which axis that is.
 
     Returns:
       The model. Node metadata is removed: the exporter writes stack traces with local file paths into it.
     """
-    batch = {0: torch.export.Dim("batch", min=smallest)}
+    batch = {axis: torch.export.Dim("batch", min=smallest)}
     with _quiet():
         program = torch.onnx.export(
-            module,
+            _Positional(module),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=tuple(batch if name in batched else {} for name in inputs) if batched else None,
+            dynamic_shapes=(tuple(batch if name in batched else {} for name in inputs),),
             verbose=False,
         )
     if program is None:
@@ -50,6 +52,17 @@ def export_model(
     model: onnx.ModelProto = program.model_proto
     _strip(model)
     return model
+
+
+class _Positional(torch.nn.Module):
+    """Any number of inputs under one name, as torch.export wants their free sizes: those of a module with *inputs."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self._module = module
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self._module(*inputs)
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

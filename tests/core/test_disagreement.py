@@ -19,7 +19,7 @@ from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import Bundle
 from mbrl_core.disagreement import Disagreement
-from mbrl_core.models.disagreement import DisagreementGraph, calibrated
+from mbrl_core.models.ensemble_graph import EnsembleGraph, calibrated
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
@@ -65,7 +65,7 @@ SETTINGS = {"plain": {}, "elites": {"members": 4, "elites": 2, "layer_norm": Tru
 def test_it_is_the_figure_of_the_ensemble_at_the_action_that_is_sent(name, settings):
     task, rng = TASKS[name](), np.random.default_rng(0)
     ensemble = fitted(task, hidden=(16, 16), **SETTINGS[settings])
-    disagreement = Disagreement(bundle_of(ensemble, task, torch.randn(100, task.input_dim)))
+    disagreement = Disagreement(bundle_of(ensemble, task, torch.randn(100, task.input_dim)), task)
     for _ in range(20):
         state, action = rng.standard_normal(task.state_dim), 2 * rng.standard_normal(task.action_dim)
         sent = torch.as_tensor(action.clip(-1, 1), dtype=torch.float32)[None]
@@ -80,7 +80,7 @@ def test_the_bounds_are_those_of_the_training_data():
     ensemble, inputs = fitted(task), torch.randn(5000, 4)
     figures = ensemble.disagreement(inputs).numpy()
     bundle = bundle_of(ensemble, task, inputs)
-    disagreement = Disagreement(bundle)
+    disagreement = Disagreement(bundle, task)
     assert disagreement.slow_above == pytest.approx(np.quantile(figures, 0.99), rel=1e-5)
     assert disagreement.hold_above == pytest.approx(3 * np.quantile(figures, 0.999), rel=1e-5)
     assert disagreement(np.zeros(2), np.zeros(2)) < disagreement.slow_above
@@ -98,17 +98,17 @@ def test_members_that_cannot_disagree_make_no_gate():
 
 def test_the_graph_is_exported_once_and_filled_with_each_ensembles_numbers():
     task, one = PointTask(), fitted(PointTask())
-    graph = DisagreementGraph(one, task)
+    graph = EnsembleGraph(one)
     other = fitted(task, seed=7)
     first, second = (graph.of(calibrated(ensemble, torch.randn(50, 4))) for ensemble in (one, other))
     assert first != second
     assert first == graph.of(calibrated(one, torch.randn(50, 4)))
-    assert second == DisagreementGraph(other, task).of(other.asked_tensors())
+    assert second == EnsembleGraph(other).of(other.asked_tensors())
     for data in (first, second):
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
         assert {node.domain for node in model.graph.node} == {""}
-        assert [value.name for value in model.graph.input] == ["state", "action"]
+        assert [value.name for value in model.graph.input] == ["inputs"]
         assert b".py" not in data
         assert str(ROOT).encode() not in data
 
@@ -135,7 +135,7 @@ def test_a_policy_travels_with_the_ensemble_that_it_was_improved_in():
     learning.round(buffer)
     before = learning.bundle()
     figure = float(learning.ensemble.disagreement(torch.tensor([[0.1, 0.2, 0.3, -0.4]]))[0])
-    disagreement = Disagreement(before)
+    disagreement = Disagreement(before, PointTask())
     assert disagreement(np.array([0.1, 0.2]), np.array([0.3, -0.4])) == pytest.approx(figure, rel=1e-5)
     assert 0 < disagreement.slow_above < disagreement.hold_above
     learning.ensemble.weights = [2 * weight for weight in learning.ensemble.weights]
@@ -148,7 +148,7 @@ def test_one_model_has_nobody_to_disagree_with():
     bundle = learning.bundle()
     assert bundle.ensemble_onnx == b""
     with pytest.raises(ValueError, match="bundle.disagreement: expected a policy with an ensemble, got None"):
-        Disagreement(bundle)
+        Disagreement(bundle, PointTask())
 
 
 def test_a_learner_of_a_checkpoint_without_a_gate_goes_on_and_makes_one():
@@ -177,16 +177,16 @@ def test_a_gate_that_is_there_by_half_is_refused():
 def test_what_does_not_fit_is_refused():
     task = PointTask()
     bundle = bundle_of(fitted(task), task, torch.randn(100, 4))
-    disagreement = Disagreement(bundle)
+    disagreement = Disagreement(bundle, task)
     for state in (np.zeros(3), np.zeros((1, 2)), np.array([0.0, np.nan])):
         with pytest.raises(ValueError, match=r"state: expected \(2,\), finite"):
             disagreement(state, np.zeros(2))
     with pytest.raises(ValueError, match=r"action: expected \(2,\), finite"):
         disagreement(np.zeros(2), np.array([np.inf, 0.0]))
     with pytest.raises(ValueError, match=r"bundle.ensemble.onnx: expected a graph that ONNX Runtime loads"):
-        Disagreement(dataclasses.replace(bundle, ensemble_onnx=b"rubbish"))
-    with pytest.raises(ValueError, match=r"bundle.ensemble.onnx: inputs: expected state \(1, S\), action \(1, 2\)"):
-        Disagreement(dataclasses.replace(bundle, ensemble_onnx=bundle.act_onnx))
+        Disagreement(dataclasses.replace(bundle, ensemble_onnx=b"rubbish"), task)
+    with pytest.raises(ValueError, match=r"bundle.ensemble.onnx: inputs: expected inputs \(K, B, 4\)"):
+        Disagreement(dataclasses.replace(bundle, ensemble_onnx=bundle.act_onnx), task)
 
 
 def test_an_ensemble_too_large_for_a_bundle_is_left_out(monkeypatch):
@@ -207,7 +207,8 @@ from pathlib import Path
 import numpy as np
 from mbrl_core.bundle import Bundle
 from mbrl_core.disagreement import Disagreement
-print(Disagreement(Bundle.load(Path(sys.argv[1])))(np.full(2, 0.3), np.full(2, 0.2)))
+from fakes.point_task import PointTask
+print(Disagreement(Bundle.load(Path(sys.argv[1])), PointTask())(np.full(2, 0.3), np.full(2, 0.2)))
 """
 
 
@@ -220,6 +221,6 @@ def test_the_robot_asks_without_torch(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     ).stdout
-    assert float(output) == Disagreement(bundle)(np.full(2, 0.3), np.full(2, 0.2))
+    assert float(output) == Disagreement(bundle, task)(np.full(2, 0.3), np.full(2, 0.2))

@@ -1,4 +1,4 @@
-"""How far the ensemble can be trusted, to go with a policy: its asked members as an ONNX graph, and two bounds.
+"""What goes with a policy of the ensemble that it was improved in: its asked members as an ONNX graph, and two bounds.
 
 The bounds are those of the disagreement on the data that the members were fitted to. Above its 0.99 quantile a step is
 unusual: there the arm slows. At three times the 0.999 quantile it holds. One step in a thousand of the training data
@@ -11,10 +11,10 @@ import onnx
 import torch
 from torch import Tensor
 
-from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble import Ensemble, spread_of
+from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import Parameters
 from mbrl_core.policies.onnx_graph import export_model, serialised
-from mbrl_core.tasks.task import Task
 
 SLOW_QUANTILE, HOLD_QUANTILE, HOLD_FACTOR = 0.99, 0.999, 3.0
 BOUNDS = ("slow_above", "hold_above")
@@ -29,7 +29,7 @@ def calibrated(ensemble: Ensemble, inputs: Tensor) -> Parameters:
       inputs: (B, I) of its training data.
 
     Returns:
-      What `Ensemble.disagreement_by` takes, and the bounds, () each. Empty where no two members disagree.
+      What `Ensemble.standardised_by` takes, and the bounds, () each. Empty where no two members disagree.
 
     Raises:
       FloatingPointError: the members' disagreement is not finite.
@@ -43,41 +43,53 @@ def calibrated(ensemble: Ensemble, inputs: Tensor) -> Parameters:
     return ensemble.asked_tensors() | dict(zip(BOUNDS, (slow, hold), strict=True))
 
 
-class DisagreementGraph:
+class EnsembleGraph:
     """Makes `ensemble.onnx`: exported once, after that the members' numbers are put in: milliseconds."""
 
-    def __init__(self, ensemble: Ensemble, task: Task) -> None:
-        """Trace the ensemble behind the task's features; its present numbers do not matter."""
-        names = list(ensemble.asked_tensors())
-        inputs = {"state": torch.zeros(1, task.state_dim), "action": torch.zeros(1, task.action_dim)}
-        inputs |= {name: tensor.detach().cpu() for name, tensor in ensemble.asked_tensors().items()}
-        model = export_model(_Disagreement(ensemble, task, names), inputs, ("disagreement",))
-        self._shapes = {value.name: value for value in model.graph.input if value.name in names}
-        kept = [value for value in model.graph.input if value.name not in names]
+    def __init__(self, ensemble: Ensemble) -> None:
+        """Trace the ensemble; its present numbers do not matter."""
+        tensors = {name: tensor.detach().cpu() for name, tensor in ensemble.asked_tensors().items()}
+        width = len(tensors["input_mean"])
+        inputs = {"inputs": torch.zeros(ensemble.asked, 1009, width)} | tensors
+        model = export_model(
+            _Members(ensemble, list(tensors)), inputs, ("mean", "log_var", "disagreement", "features", "scale"),
+            batched=("inputs",), axis=1,
+        )
+        self._names = [value.name for value in model.graph.input if value.name in tensors]
+        kept = [value for value in model.graph.input if value.name not in tensors]
         del model.graph.input[:]
         model.graph.input.extend(kept)
         self._model = serialised(model)
 
     def of(self, tensors: Parameters) -> bytes:
-        """Return the graph: inputs state (1, S) and action (1, A), in [-1, 1]; output disagreement ().
+        """Return the graph.
+
+        Its input is "inputs" (K, B, I), what each member is asked, raw units. Its outputs are "mean" and "log_var"
+        (K, B, D), raw units, "disagreement" (B,), which means something where all members are asked the same,
+        "features" (K, B, I), the inputs in standard deviations of the training data, and "scale" (D,), that of the
+        targets.
 
         Args:
           tensors: what `calibrated` gave.
         """
         model = onnx.load_from_string(self._model)
-        for name in self._shapes:
+        for name in self._names:
             array = tensors[name].detach().cpu().numpy()
             model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
         return serialised(model)
 
 
-class _Disagreement(torch.nn.Module):
-    """state (1, S), action (1, A), the ensemble's tensors to disagreement ()."""
+class _Members(torch.nn.Module):
+    """Inputs (K, B, I) and the ensemble's tensors to what `EnsembleGraph.of` says."""
 
-    def __init__(self, ensemble: Ensemble, task: Task, names: list[str]) -> None:
+    def __init__(self, ensemble: Ensemble, names: list[str]) -> None:
         super().__init__()
-        self._ensemble, self._task, self._names = ensemble, task, names
+        self._ensemble, self._names = ensemble, names
 
-    def forward(self, state: Tensor, action: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(self._names, tensors, strict=True))
-        return self._ensemble.disagreement_by(named, self._task.model_input(state, action))[0]
+        scale = named["target_scale"]
+        features = Normaliser(named["input_mean"], named["input_scale"])(inputs)
+        mean, log_var = self._ensemble.standardised_by(named, features)
+        raw = mean * scale + named["target_mean"], log_var + 2 * torch.log(scale)
+        return *raw, spread_of(mean), features, scale.clone()
