@@ -84,6 +84,7 @@ def run_episode(
         terminated=bool(ends),
         truncated=not ends,
         end_reason="terminated" if ends else "time limit" if truncated else "step budget",
+        exploring=rng is not None,
     )
 
 
