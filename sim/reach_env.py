@@ -151,6 +151,7 @@ def run_episode(
         terminated=False,
         truncated=True,
         end_reason="time is up",
+        exploring=rng is not None,
         success=info["success"],
         final_distance_m=env.distance(),
     )
