@@ -23,8 +23,9 @@ from mbrl_core.algorithms.inner_step import (
     InnerStepConfig,
     StepBatch,
     adapt,
+    initial_step_sizes,
+    moves,
     standardised,
-    uniform_step_sizes,
 )
 from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.meta_objective import (
@@ -135,8 +136,9 @@ class MbMpo:
         copied = trained.copied()
         self._theta, self._step_sizes, self._adapted = copied.policy, copied.step_sizes, copied.adapted
         self._value.replace(trained.value)
-        leaves = [tensor.requires_grad_() for tensor in (*self._theta.values(), *self._step_sizes.values())]
-        self._optimiser = torch.optim.Adam(leaves, lr=self._config.outer.learning_rate)
+        learned = [size for name, size in self._step_sizes.items() if moves(name, self._config.inner)]
+        self._leaves = [tensor.requires_grad_() for tensor in (*self._theta.values(), *learned)]
+        self._optimiser = torch.optim.Adam(self._leaves, lr=self._config.outer.learning_rate)
 
     def iterate(self, world: World) -> int:
         """Improve the meta-policy once; returns the number of imagined steps."""
@@ -171,7 +173,7 @@ class MbMpo:
     def _unadapted(self, value: Parameters) -> Trained:
         """Draw a meta-policy that no inner step has adapted yet."""
         policy = self.policy.initial(self._generator)
-        step_sizes = uniform_step_sizes(policy, self._config.inner.step_size)
+        step_sizes = initial_step_sizes(policy, self._config.inner)
         return Trained(policy, value, step_sizes, for_tasks(policy, self._tasks))
 
     def _imagine(self, world: World, acting: Parameters) -> Rollouts:
@@ -194,15 +196,15 @@ class MbMpo:
         """Put the spread and the step sizes back on their bounds, after every step: no minibatch may see others."""
         self.policy.project_(self._theta)
         with torch.no_grad():
-            for size in self._step_sizes.values():
-                size.clamp_(min=0.0)
+            for name, size in self._step_sizes.items():
+                size.clamp_(min=0.0, max=None if moves(name, self._config.inner) else 0.0)
 
     def _terms(self, theta: Parameters, step_sizes: Parameters, batch: MetaBatch) -> MetaTerms:
         config = self._config
         return meta_terms(self.policy, theta, step_sizes, batch, config.inner.form, config.objective.clip)
 
     def _improve_by_ppo(self, batch: MetaBatch) -> None:
-        config, leaves = self._config.outer, [*self._theta.values(), *self._step_sizes.values()]
+        config = self._config.outer
         parts = (part for _ in range(config.epochs) for part in minibatches(batch, config.minibatches, self._generator))
         for part in parts:
             terms = self._terms(self._theta, self._step_sizes, part)
@@ -210,7 +212,7 @@ class MbMpo:
                 break
             self._optimiser.zero_grad()
             meta_loss(terms, self._config.objective).backward()
-            norm = torch.nn.utils.clip_grad_norm_(leaves, config.max_gradient)
+            norm = torch.nn.utils.clip_grad_norm_(self._leaves, config.max_gradient)
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"meta-gradient: expected a finite norm, got {float(norm)}")
             self._optimiser.step()

@@ -9,11 +9,13 @@ from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
+from mbrl_core.algorithms.inner_step import InnerStepConfig
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.trpo import TrpoConfig
+from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
@@ -163,3 +165,24 @@ def test_vanilla_has_one_model_and_accepts_every_update():
     report = learner.round(replay())
     assert len(report.holdout_loss) == 1
     assert report.updates_rejected == 0
+
+
+@pytest.mark.parametrize("outer", ["ppo", "trpo"])
+@pytest.mark.parametrize("adapt_spread", [False, True])
+def test_the_inner_step_moves_the_spread_only_where_it_may(outer, adapt_spread):
+    config = MbMpoConfig(
+        iterations=3,
+        ensemble=EnsembleConfig(hidden=(16,), max_steps=50),
+        imagination=ImaginationConfig(rollouts=25, horizon=5),
+        inner=InnerStepConfig(adapt_spread=adapt_spread, step_size=0.1),
+        outer=OuterStepConfig(method=outer, minibatches=1),
+        validation=ValidationConfig(ratio=0.0),
+    )
+    learner = mb_mpo(PointTask(), config, seed=0)
+    learner.round(replay())
+    trained = learner.method.trained
+    moved = [not torch.equal(adapted, trained.adapted["log_std"][0]) for adapted in trained.adapted["log_std"][1:]]
+    assert all(moved) == adapt_spread
+    assert bool(trained.step_sizes["log_std"].any()) == adapt_spread
+    assert (trained.step_sizes["weight1"] != 0.1).any()
+    assert not torch.equal(trained.adapted["weight1"][0], trained.adapted["weight1"][1])
