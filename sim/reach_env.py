@@ -25,8 +25,8 @@ class Acts(Protocol):
 
     version: int
 
-    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
-        """(O,) to (A,)."""
+    def draw(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """(O,) to (A,), before any limit."""
 
 
 class ReachEnv(gymnasium.Env[Vector, Vector]):
@@ -120,7 +120,7 @@ def run_episode(
     obs, info = env.reset(options=None if goal is None else {"goal": goal})
     states, rows, truncated = [info["state"]], [], False
     while not truncated:
-        action = actor.act(obs, rng)
+        action = actor.draw(obs, rng)
         obs, reward, _, truncated, info = env.step(action)
         states.append(info["state"])
         rows.append((action, info["action_sent"], reward, int(info["flags"])))
@@ -142,4 +142,5 @@ def run_episode(
         end_reason="time is up",
         success=info["success"],
         final_distance_m=float(env.task.distance(states[-1], info["goal"])),
+        exploring=rng is not None,
     )

@@ -36,7 +36,7 @@ def episode(steps=3):
         actions_sent=rng.normal(size=(steps, 5)),
         rewards=rng.normal(size=steps),
         stamps_s=np.arange(steps + 1) * 0.05,
-        flags=np.array([0, 1, 6], dtype=np.uint8),
+        flags=np.array([0, 1, 14], dtype=np.uint8),
         policy_versions=np.array([0, 7, 4_000_000_000], dtype=np.uint32),
         episode=9,
         arm="so101",
@@ -49,6 +49,7 @@ def episode(steps=3):
         reset_s=1.5,
         member=2,
         inner_steps=1,
+        exploring=True,
     )
 
 
@@ -66,7 +67,18 @@ def test_observation():
 
 
 def test_action():
-    sent = Action(seq=5, episode=1, action=np.array([0.5, -0.25]), policy_version=3, member=-1)
+    sent = Action(
+        seq=5,
+        episode=1,
+        action=np.array([2.5, -0.25]),
+        policy_version=3,
+        member=-1,
+        inner_steps=2,
+        exploring=True,
+        disagreement=0.3,
+        slow_above=0.2,
+        hold_above=0.4,
+    )
     same(sent, conversions.from_action_msg(over_the_wire(conversions.to_action_msg(sent, STAMP))))
 
 
@@ -86,6 +98,7 @@ def test_an_episode_whose_lengths_contradict_each_other_is_refused():
 
 
 def test_safety_status_tells_a_reset_as_moving():
-    status = conversions.to_safety_status_msg("resetting", "", Counters(real_steps=7), STAMP)
+    status = conversions.to_safety_status_msg("resetting", "", Counters(real_steps=7, slowed=5, held=2), STAMP)
     assert (status.state, status.latched, status.real_steps) == ("moving", False, 7)
+    assert (status.slowed, status.held) == (5, 2)
     assert conversions.to_safety_status_msg("latched", "watchdog", Counters(), STAMP).latched

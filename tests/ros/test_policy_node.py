@@ -1,5 +1,6 @@
 """The policy node survives what it is sent: a malformed observation, a bad policy, a policy before it is configured."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
 from builtin_interfaces.msg import Time  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 
+from mbrl_core.actor import ZeroActor  # noqa: E402
 from mbrl_core.types import Observation  # noqa: E402
 from mbrl_msgs import msg  # noqa: E402
 from mbrl_ros import conversions  # noqa: E402
@@ -61,6 +63,32 @@ def test_a_bad_observation_is_not_answered_and_the_next_one_is(rig):
     assert spin_until(executor, answered)
     assert actions[0].seq == 7
     assert np.abs(np.array(actions[0].action)).max() <= 1.0
+
+
+class Bold:
+    """Draws more than there is."""
+
+    version = 4
+
+    def draw(self, obs, rng=None):
+        return np.full(5, 3.0 if rng is None else -3.0)
+
+
+@pytest.mark.parametrize(("deterministic", "values"), [(True, 3.0), (False, -3.0)])
+def test_an_action_is_published_as_drawn_and_says_whether_it_explores(rig, monkeypatch, deterministic, values):
+    node, _, _ = rig
+    published = []
+    assert node.trigger_configure()
+    assert node.trigger_activate()
+    monkeypatch.setattr(node._actions, "publish", published.append)
+    node._config = dataclasses.replace(node._config, deterministic=deterministic)
+    node._actor = Bold()
+    node._answer(observation())
+    node._actor = ZeroActor(5)
+    node._answer(observation())
+    assert list(published[0].action) == [values] * 5
+    assert published[0].policy_version == 4
+    assert [message.exploring for message in published] == [not deterministic, False]
 
 
 def test_a_damaged_policy_that_came_before_configure_changes_nothing(rig):

@@ -156,6 +156,8 @@ def to_safety_status_msg(mode: str, reason: str, counters: Counters, stamp: Time
         latched=mode == "latched",
         reason=reason,
         clamped=counters.clamped,
+        slowed=counters.slowed,
+        held=counters.held,
         late=counters.late,
         watchdog_trips=counters.watchdog_trips,
         missed_cycles=counters.missed_cycles,

@@ -94,12 +94,16 @@ class PolicyNode(LifecycleNode):
         obs = self._task.observe(observation.state, observation.goal)
         noise = None if self._is_deterministic() else self._rng
         try:
-            values = self._actor.act(obs, noise)
+            values = self._actor.draw(obs, noise)
         except ValueError as error:  # not finite: no answer, so that the arm holds
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
         action = Action(
-            seq=observation.seq, episode=observation.episode, action=values, policy_version=self._actor.version
+            seq=observation.seq,
+            episode=observation.episode,
+            action=values,
+            policy_version=self._actor.version,
+            exploring=noise is not None,
         )
         self._actions.publish(to_action_msg(action, self.get_clock().now().to_msg()))
 
@@ -114,7 +118,8 @@ class PolicyNode(LifecycleNode):
         return True
 
     def _is_deterministic(self) -> bool:
-        return self._config.deterministic and not isinstance(self._actor, RandomActor)
+        draws = isinstance(self._actor, RandomActor) or not self._config.deterministic
+        return isinstance(self._actor, ZeroActor) or not draws
 
     def _receive(self, message: msg.PolicyUpdate) -> None:
         if self._config.actor == "learned":
