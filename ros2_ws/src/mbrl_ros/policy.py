@@ -7,21 +7,26 @@
 | deactivate | answers none: the robot interface's watchdog then holds the arm |
 | error | as deactivate |
 
-A published policy is checked in a thread of its own and swapped in between two steps.
+A published policy is checked in a thread of its own and swapped in between two steps; one that has adapted
+(`mbrl_core/robot_adaptation.py`), only before the first step of an episode, so that every episode has one policy.
 """
 
+import dataclasses
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from mbrl_core.adaptation_config import AdaptationConfig, Turn
 from mbrl_core.actor import Actor, RandomActor, ZeroActor
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import Bundle, check_fits
+from mbrl_core.robot_adaptation import RobotAdaptation
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Action, Observation
 from mbrl_msgs import msg
+from mbrl_ros.adaptation_topics import AdaptationTopics
 from mbrl_ros.conversions import from_observation_msg, from_policy_update_msg, to_action_msg
 from mbrl_ros.delivery import LATCHED, NEWEST
 from mbrl_ros.node_configs import PolicyConfig
@@ -36,11 +41,14 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         """Read parameters and profile. Raises ValueError for a bad one."""
         super().__init__("policy", automatically_declare_parameters_from_overrides=True)
-        self._config, _ = read_parameters(self, PolicyConfig)
+        self._config, groups = read_parameters(self, PolicyConfig, adaptation=AdaptationConfig)
+        self._adaptation_config: AdaptationConfig = groups["adaptation"]
         self._task = ReachTask(load_profile(profile_path(self._config.profile)))
         self._rng = np.random.default_rng(self._config.seed)
         self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy-check")
-        self._checked: Future[Bundle] | None = None
+        self._checked: Future[RobotAdaptation] | None = None
+        self._turn: Turn | None = None  # None: no learned policy acts
+        self._adaptation = AdaptationTopics(self)
         self._active = False
         self._actions = self.create_publisher(msg.Action, "action", NEWEST)
         self.create_subscription(msg.Observation, "observation", self._answer, NEWEST)
@@ -49,7 +57,9 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the first actor."""
         try:
-            self._actor = self._first_actor()
+            self._actor = self._unlearned_actor()
+            if self._config.actor == "learned" and self._config.bundle:
+                self._install(self._adapting(Bundle.load(Path(self._config.bundle))))
         except Exception as error:
             self.get_logger().error(explain(error))
             return TransitionCallbackReturn.FAILURE
@@ -74,15 +84,29 @@ class PolicyNode(LifecycleNode):
         """Answer no more; called before the process ends."""
         self._active = False
         self._checker.shutdown(wait=False, cancel_futures=True)
+        self._adaptation.close()
 
-    def _first_actor(self) -> Actor | RandomActor | ZeroActor:
-        if self._config.actor == "zero":
-            return ZeroActor(self._task.action_dim)
-        if self._config.actor == "random" or not self._config.bundle:
-            return RandomActor(self._task.action_dim)
-        bundle = Bundle.load(Path(self._config.bundle))
+    def _unlearned_actor(self) -> Actor | RandomActor | ZeroActor:
+        return (ZeroActor if self._config.actor == "zero" else RandomActor)(self._task.action_dim)
+
+    def _install(self, adaptation: RobotAdaptation) -> None:
+        """Act by another policy from now on. Raises ValueError where it does not run; the present one then goes on."""
+        if isinstance(self._actor, Actor):
+            self._actor.update(adaptation.turn.bundle)
+        else:
+            self._actor = Actor(adaptation.turn.bundle)
+        self._turn = self._adaptation.install(adaptation)
+
+    def _adapting(self, bundle: Bundle) -> RobotAdaptation:
+        """Check a bundle and prepare to adapt its policy. Raises ValueError where it does not fit."""
         check_fits(bundle, self._task.profile, self._task)
-        return Actor(bundle)
+        return RobotAdaptation(
+            bundle,
+            Adapter(bundle, self._task) if bundle.adapt_onnx else None,
+            self._adaptation_config,
+            deterministic=self._config.deterministic,
+            path=Path(self._config.adapted) if self._config.adapted else None,
+        )
 
     def _answer(self, message: msg.Observation) -> None:
         if not self._active:
@@ -91,8 +115,10 @@ class PolicyNode(LifecycleNode):
         observation = from_observation_msg(message)
         if not self._is_sound(observation):
             return
+        if observation.first:
+            self._begin(observation.episode)
         obs = self._task.observe(observation.state, observation.goal)
-        noise = None if self._is_deterministic() else self._rng
+        noise = self._rng if self._explores() else None
         try:
             values = self._actor.draw(obs, noise)
         except ValueError as error:  # not finite: no answer, so that the arm holds
@@ -103,6 +129,7 @@ class PolicyNode(LifecycleNode):
             episode=observation.episode,
             action=values,
             policy_version=self._actor.version,
+            inner_steps=self._turn.inner_steps if self._turn else 0,
             exploring=noise is not None,
         )
         self._actions.publish(to_action_msg(action, self.get_clock().now().to_msg()))
@@ -117,18 +144,28 @@ class PolicyNode(LifecycleNode):
                 return False
         return True
 
-    def _is_deterministic(self) -> bool:
-        draws = isinstance(self._actor, RandomActor) or not self._config.deterministic
-        return isinstance(self._actor, ZeroActor) or not draws
+    def _explores(self) -> bool:
+        return self._turn.exploring if self._turn else isinstance(self._actor, RandomActor)
+
+    def _begin(self, episode: int) -> None:
+        """Let those parameters act that adaptation wants, from the first step of an episode on."""
+        turn = self._adaptation.begin(episode)
+        if turn is None or self._turn is None:
+            return
+        try:
+            if turn.bundle is not self._turn.bundle:
+                self._actor.update(turn.bundle)
+        except ValueError as error:
+            self.get_logger().error(f"adapted policy refused, inner step {self._turn.inner_steps} goes on: {error}")
+            return
+        self._turn = turn
 
     def _receive(self, message: msg.PolicyUpdate) -> None:
         if self._config.actor == "learned":
             self._checked = self._checker.submit(self._check, message)
 
-    def _check(self, message: msg.PolicyUpdate) -> Bundle:
-        bundle = Bundle.from_bytes(from_policy_update_msg(message))
-        check_fits(bundle, self._task.profile, self._task)
-        return bundle
+    def _check(self, message: msg.PolicyUpdate) -> RobotAdaptation:
+        return self._adapting(Bundle.from_bytes(from_policy_update_msg(message)))
 
     def _swap(self) -> None:
         """Take over a policy that passed its check; one that did not is reported and the present one goes on."""
@@ -136,11 +173,7 @@ class PolicyNode(LifecycleNode):
             return
         checked, self._checked = self._checked, None
         try:
-            bundle = checked.result()
-            if isinstance(self._actor, Actor):
-                self._actor.update(bundle)
-            else:
-                self._actor = Actor(bundle)
+            self._install(checked.result())
         except Exception as error:  # a bad policy must never end the node
             self.get_logger().error(f"policy refused, version {self._actor.version} goes on: {error}")
             return
