@@ -1,5 +1,8 @@
 """The policy node adapts: episodes in, who acts next out; between episodes only, and held up by nothing."""
 
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -200,3 +203,38 @@ def test_after_a_restart_the_adapted_policy_acts(rig, bundle, unique_domain):
         assert again.actions[-1].inner_steps == 1
     finally:
         again.close()
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnx", "onnxscript", "mujoco"):
+            raise ModuleNotFoundError(name + " must not be imported on a robot", name=name)
+
+sys.meta_path.insert(0, Blocker)
+import rclpy
+from mbrl_ros.policy import PolicyNode
+
+rclpy.init(args=sys.argv[1:])
+node = PolicyNode()
+node.trigger_configure()
+node.trigger_activate()
+print(node._state_machine.current_state[1], node._turn.bundle.version)
+future = node._adaptation._submit(lambda adaptation: adaptation.adapt(1))
+rclpy.spin_until_future_complete(node, future)
+print(future.result().reason)
+node.shut_down()
+rclpy.shutdown()
+"""
+
+
+def test_it_starts_with_a_bundle_that_adapts_where_torch_is_not_installed(tmp_path, bundle, unique_domain):
+    bundle.save(tmp_path / "policy.mbrl")
+    command = [sys.executable, "-c", WITHOUT_TORCH, "--ros-args", "-p", f"bundle:={tmp_path / 'policy.mbrl'}"]
+    environment = os.environ | {"ROS_DOMAIN_ID": unique_domain}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    begun = "begun: 1 inner step after 5 evaluating and 5 exploring episodes"
+    assert run.stdout.splitlines()[-2:] == ["active 1", begun]

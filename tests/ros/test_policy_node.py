@@ -1,6 +1,5 @@
 """The policy node survives what it is sent: a malformed observation, a bad policy, a policy before it is configured."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ from builtin_interfaces.msg import Time  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 
 from mbrl_core.actor import ZeroActor  # noqa: E402
+from mbrl_core.adaptation_config import Turn  # noqa: E402
 from mbrl_core.types import Observation  # noqa: E402
 from mbrl_msgs import msg  # noqa: E402
 from mbrl_ros import conversions  # noqa: E402
@@ -74,21 +74,21 @@ class Bold:
         return np.full(5, 3.0 if rng is None else -3.0)
 
 
-@pytest.mark.parametrize(("deterministic", "values"), [(True, 3.0), (False, -3.0)])
-def test_an_action_is_published_as_drawn_and_says_whether_it_explores(rig, monkeypatch, deterministic, values):
+@pytest.mark.parametrize(("exploring", "values"), [(False, 3.0), (True, -3.0)])
+def test_an_action_is_published_as_drawn_and_says_who_acted_and_how(rig, monkeypatch, exploring, values):
     node, _, _ = rig
     published = []
     assert node.trigger_configure()
     assert node.trigger_activate()
     monkeypatch.setattr(node._actions, "publish", published.append)
-    node._config = dataclasses.replace(node._config, deterministic=deterministic)
-    node._actor = Bold()
+    node._actor, node._turn = Bold(), Turn(bundle=None, inner_steps=2, exploring=exploring)
     node._answer(observation())
-    node._actor = ZeroActor(5)
+    node._actor, node._turn = ZeroActor(5), None
     node._answer(observation())
     assert list(published[0].action) == [values] * 5
     assert published[0].policy_version == 4
-    assert [message.exploring for message in published] == [not deterministic, False]
+    assert [message.exploring for message in published] == [exploring, False]
+    assert [message.inner_steps for message in published] == [2, 0]
 
 
 def test_a_damaged_policy_that_came_before_configure_changes_nothing(rig):
