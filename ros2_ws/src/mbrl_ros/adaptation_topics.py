@@ -37,11 +37,10 @@ class AdaptationTopics:
         node.create_service(srv.Adapt, "adapt", self._adapt, callback_group=apart)
         node.create_service(srv.Rollback, "rollback", self._roll_back, callback_group=apart)
 
-    def install(self, adaptation: RobotAdaptation) -> Turn:
-        """Begin anew with another policy; returns who acts first."""
+    def install(self, adaptation: RobotAdaptation) -> None:
+        """Begin anew with another policy."""
         self._adaptation = adaptation
         self._publish(adaptation, adaptation.outcome)
-        return adaptation.turn
 
     def begin(self, episode: int) -> Turn | None:
         """Say who acts in an episode whose first step is due; None where no policy is installed."""
