@@ -9,8 +9,9 @@ import hashlib
 import numpy as np
 import onnxruntime
 
-from mbrl_core.bundle import Bundle
+from mbrl_core.bundle import ACT, Bundle
 from mbrl_core.config import refuse
+from mbrl_core.onnx_session import load_session
 from mbrl_core.types import Vector
 
 
@@ -34,7 +35,7 @@ class Actor:
           ValueError: as for the constructor.
         """
         graph_hash = hashlib.sha256(bundle.act_onnx).digest()
-        session = self._session if graph_hash == self._graph_hash else _load(bundle.act_onnx)
+        session = self._session if graph_hash == self._graph_hash else load_session(bundle.act_onnx, ACT)
         _try(session, bundle)
         self._session, self._graph_hash = session, graph_hash
         self._inputs = _inputs(bundle)
@@ -114,16 +115,6 @@ class ZeroActor:
         return np.zeros(self._action_dim)
 
     draw = act  # likewise
-
-
-def _load(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
-        raise refuse("bundle.act.onnx", "a graph that ONNX Runtime loads", str(error)) from error
 
 
 def _inputs(bundle: Bundle) -> dict[str, np.ndarray]:

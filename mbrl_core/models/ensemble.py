@@ -114,7 +114,19 @@ class Ensemble:
 
     def disagreement(self, inputs: Tensor) -> Tensor:
         """Standard deviation of the asked members' means over that of the data, mean over D: (B, I) to (B,)."""
-        mean, _ = self._ask(inputs)
+        return self.disagreement_by(self.asked_tensors(), inputs)
+
+    def asked_tensors(self) -> dict[str, Tensor]:
+        """What the asked members' means depend on."""
+        weights = {f"weight{index}": self._of_elite(weight) for index, weight in enumerate(self.weights)}
+        norm = {"input_mean": self.input_norm.mean, "input_scale": self.input_norm.scale}
+        return norm | {"linear": self._of_elite(self._linear)} | weights
+
+    def disagreement_by(self, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        """`disagreement` as a pure function of `asked_tensors`: (B, I) to (B,)."""
+        weights = [tensors[f"weight{index}"] for index in range(len(self.weights))]
+        norm = Normaliser(tensors["input_mean"], tensors["input_scale"])
+        mean, _ = self._forward(weights, tensors["linear"], norm(inputs))
         return mean.std(0, correction=0).mean(-1)
 
     def fit(
