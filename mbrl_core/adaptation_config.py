@@ -22,7 +22,9 @@ class AdaptationConfig:
         5, doc="episodes by the mean before a step, and after it until the first comparison", low=2, high=100
     )
     inner_steps: int = setting(1, doc=INNER_STEPS_DOC, low=1, high=20)
-    max_kl: float = setting(0.0, doc="refuse a step that moves the policy further; 0 = the bundle's own bound", low=0)
+    max_kl: float = setting(
+        0.0, doc="refuse a step that moves the policy further; 0 = the bundle's own bound", unit="nats", low=0
+    )
     significance: float = setting(
         0.05, doc="chance of taking an adapted policy back that is as good as before", low=1e-6, high=0.5
     )

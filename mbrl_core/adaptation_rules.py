@@ -1,26 +1,14 @@
 """Which real episodes count, and which inner steps on them stay: pure functions."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbrl_core.adaptation_config import Turn
+from mbrl_core.adapter import Adapter
 from mbrl_core.types import TIME_LIMIT, Episode, StepFlag
-
-
-class AdaptedStep(Protocol):  # FAKE
-    theta: NDArray[np.float32]
-    loss: float
-    loss_after: float
-    kl: float
-    gradient_norm: float
-
-
-class Adapter(Protocol):  # FAKE
-    def batch(self, episodes: Sequence[Episode], thetas: Sequence[NDArray[np.float32]]) -> Any: ...
-    def step(self, theta: NDArray[np.float32], batch: Any) -> AdaptedStep: ...
 
 
 class Attempt(NamedTuple):
@@ -51,20 +39,8 @@ def episode_objection(episode: Episode, turn: Turn | None, version: int) -> str:
     return ""
 
 
-def step_objection(step: AdaptedStep, max_kl: float) -> str:
-    """Why a step must not be taken; empty where it may."""
-    figures = (step.loss, step.loss_after, step.kl, step.gradient_norm)
-    if not (np.isfinite(figures).all() and np.isfinite(step.theta).all()):
-        return "the step is not finite"
-    if step.kl > max_kl:
-        return f"its KL of {step.kl:.3g} nats is above {max_kl:.3g}"
-    if step.loss_after > step.loss:
-        return f"it made the surrogate worse, from {-step.loss:.4g} to {-step.loss_after:.4g}"
-    return ""
-
-
 def attempt(
-    adapter: Adapter, theta: NDArray[np.float32], episodes: Sequence[Episode], steps: int, max_kl: float
+    adapter: Adapter, theta: NDArray[np.float32], episodes: Sequence[Episode], steps: int, *, max_kl: float
 ) -> Attempt:
     """Take inner steps one after the other on the same episodes, until one must not be taken.
 
@@ -73,7 +49,7 @@ def attempt(
       theta: (P,), what acted in all of the episodes.
       episodes: exploring ones.
       steps: how many to take.
-      max_kl: the furthest that a step may move the policy, nats.
+      max_kl: the furthest that a step may move the policy, nats; 0 = the bundle's own bound.
     """
     done = Attempt(theta, 0, tuple(episode.episode for episode in episodes))
     try:
@@ -84,9 +60,9 @@ def attempt(
             first_loss = step.loss if first_loss is None else first_loss
             surrogate = first_loss - step.loss_after
             done = done._replace(kl=step.kl, surrogate=surrogate, gradient_norm=step.gradient_norm)
-            objection = step_objection(step, max_kl)
-            if objection:
-                return done._replace(refusal=objection)
+            refusal = adapter.why_refused(step, max_kl=max_kl)
+            if refusal:
+                return done._replace(refusal=refusal)
             done = done._replace(theta=step.theta, taken=done.taken + 1)
     except ValueError as error:
         return done._replace(refusal=str(error))

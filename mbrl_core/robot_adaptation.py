@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from mbrl_core.adaptation_config import AdaptationConfig, Outcome, Turn
-from mbrl_core.adaptation_rules import Adapter, Attempt, attempt, episode_objection
+from mbrl_core.adaptation_rules import Attempt, attempt, episode_objection
 from mbrl_core.adapted_file import Adapted, Provenance, hashes_of, load_adapted, remove_adapted, save_adapted
+from mbrl_core.adapter import Adapter
 from mbrl_core.bundle import Bundle, File
 from mbrl_core.config import check, refuse
 from mbrl_core.return_comparison import LOOKS, Comparison
@@ -155,11 +156,10 @@ class RobotAdaptation:
         be refused again.
         """
         is_due = self._wanted and self._explores() and len(self._now.explored) >= self._needed
-        adaptation = self.bundle.metadata.adaptation
-        if self._adapter is None or adaptation is None or not is_due:
+        if self._adapter is None or not is_due:
             return None
-        bound = self._config.max_kl or adaptation.max_kl
-        done = attempt(self._adapter, self._now.origin.theta, tuple(self._now.explored), self._wanted, bound)
+        episodes, max_kl = tuple(self._now.explored), self._config.max_kl
+        done = attempt(self._adapter, self._now.origin.theta, episodes, self._wanted, max_kl=max_kl)
         self._now.explored.clear()
         self._attempt, self._wanted, self._accepted = done, 0, done.taken > 0
         if not done.taken:

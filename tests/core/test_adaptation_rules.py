@@ -7,7 +7,8 @@ import pytest
 from fakes.point_task import point_episode
 
 from mbrl_core.adaptation_rules import attempt
-from mbrl_core.adapter import AdaptedStep
+from mbrl_core.adapter import AdaptedStep, Adapter
+from mbrl_core.bundle import AdaptationMetadata
 
 EPISODES = [dataclasses.replace(point_episode(np.random.default_rng(0)), episode=number) for number in (4, 7)]
 THETA = np.zeros(3, dtype=np.float32)
@@ -18,10 +19,11 @@ def step(number: int, **changes) -> AdaptedStep:
     return AdaptedStep(**({"theta": THETA + number} | facts | changes))
 
 
-class Written:
-    """Takes the steps of a list."""
+class Written(Adapter):
+    """Takes the steps of a list, and judges them by the rule of every adapter."""
 
     def __init__(self, *steps):
+        self.metadata = AdaptationMetadata(form="lvc", discount=0.9, trace=0.9, max_kl=0.1, value_layers=1)
         self.steps, self.asked = list(steps), []
 
     def batch(self, episodes, thetas):
@@ -47,19 +49,19 @@ def test_every_step_begins_where_the_last_one_ended():
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        (step(2, kl=0.2), "its KL of 0.2 nats is above 0.1"),
-        (step(2, loss_after=-0.9), "it made the surrogate worse, from 1 to 0.9"),
-        (step(2, kl=np.nan), "the step is not finite"),
-        (step(2, loss_after=-np.inf), "the step is not finite"),
-        (step(2, theta=THETA * np.nan), "the step is not finite"),
+        (step(2, kl=0.2), "KL of the step: expected at most 0.1 nats, got 0.2"),
+        (step(2, kl=np.nan), "KL of the step: expected at most 0.1 nats, got nan"),
+        (step(2, loss_after=-0.9), "loss after the step: expected at most -1, got -0.9"),
+        (step(2, loss_after=np.nan), "loss after the step: expected at most -1, got nan"),
         (ValueError("batch: expected rows, got none"), "batch: expected rows, got none"),
     ],
 )
 def test_the_first_bad_step_ends_it_and_the_good_ones_before_stay(bad, complaint):
-    done = attempt(Written(step(1), bad, step(3)), THETA, EPISODES, 3, max_kl=0.1)
+    done = attempt(Written(step(1), bad, step(3)), THETA, EPISODES, 3, max_kl=0.0)
     assert (done.theta[0], done.taken, done.refusal) == (1.0, 1, complaint)
 
 
 def test_steps_at_their_very_bounds_are_taken():
-    done = attempt(Written(step(1, kl=0.1, loss_after=0.0)), THETA, EPISODES, 1, max_kl=0.1)
-    assert done.taken == 1
+    for max_kl, taken in ((0.0, 1), (0.1, 1), (0.09, 0)):
+        adapter = Written(step(1, kl=0.1, loss_after=0.0))
+        assert attempt(adapter, THETA, EPISODES, 1, max_kl=max_kl).taken == taken

@@ -32,7 +32,7 @@ def bundle():
 
 
 class Rig:
-    """The policy node with a peer that plays the arm, the operator and the learner; an arm whose joints obey at once."""
+    """The policy node with a peer that plays the arm, the operator and the learner; the arm's joints obey at once."""
 
     def __init__(self, folder, bundle, domain, *, deterministic=True):
         self.folder = folder

@@ -17,8 +17,8 @@ pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
 import rclpy  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from fakes.adapting_bundle import adapting_bundle  # noqa: E402
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 

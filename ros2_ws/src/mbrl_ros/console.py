@@ -15,8 +15,8 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from mbrl_core.types import Episode
-from mbrl_msgs.msg import Episode as EpisodeMsg
 from mbrl_msgs.msg import AdaptationStatus, LearnerStatus, SafetyStatus
+from mbrl_msgs.msg import Episode as EpisodeMsg
 from mbrl_msgs.srv import Adapt, Rollback
 from mbrl_ros.conversions import from_episode_msg
 from mbrl_ros.delivery import LATCHED, STATUS, WHOLE
