@@ -194,7 +194,6 @@ class RobotAdaptation:
 
     def _go_back_to(self, candidate: _Candidate) -> None:
         self._now, self._before = candidate, self._meta
-        self._now.explored.clear()
         self._live, self._wanted = None, 0
 
     def _compare(self, before: Iterable[float], after: Iterable[float] = ()) -> Comparison:

@@ -147,11 +147,13 @@ def test_a_step_without_an_answer_is_no_other_version(bundle):
 
 def test_an_episode_of_the_parameters_before_is_counted_and_not_used(bundle):
     robot = Robot(bundle, dataclasses.replace(QUICK, after_episodes=2))
+    evaluating, early = robot.adaptation.turn, robot.episode()
     robot.play(2)
-    turn, late = robot.adaptation.turn, robot.episode()
+    exploring, late = robot.adaptation.turn, robot.episode()
     robot.play(2)
-    outcome = robot.adaptation.add(late, turn)
-    assert (outcome.exploration_episodes, outcome.episodes_used) == (3, 2)
+    assert np.isnan(robot.adaptation.add(early, evaluating).return_after)
+    outcome = robot.adaptation.add(late, exploring)
+    assert (outcome.exploration_episodes, outcome.evaluation_episodes, outcome.episodes_used) == (3, 3, 2)
     robot.adaptation.adapt(1)
     assert robot.play(2).phase == "exploring", "it has to collect two of its own"
 
@@ -180,6 +182,8 @@ def test_a_bad_step_is_refused_and_the_last_good_parameters_go_on(bundle, size, 
     assert np.array_equal(robot.theta, bundle.theta)
     assert (outcome.phase, outcome.inner_steps) == ("evaluating", 0)
     assert robot.play(2).episodes_used == 2, "it does not try again by itself"
+    again = robot.adaptation.adapt(1)
+    assert again.reason == "begun: 1 inner step after 0 evaluating and 2 exploring episodes", "on others, if at all"
 
 
 def test_a_clearly_worse_policy_is_taken_back_and_not_tried_again_by_itself(bundle):
@@ -244,6 +248,19 @@ def test_after_a_restart_the_adapted_policy_acts_and_is_still_compared(bundle, t
     assert again.play(2).phase == "adapted", "after two and two the first look shows nothing clear"
     assert again.play(4).phase == "fallen_back"
     assert not (tmp_path / "one").exists()
+
+
+def test_after_a_restart_it_still_falls_back_to_what_acted_before_the_last_adaptation(bundle, tmp_path):
+    config = dataclasses.replace(QUICK, after_episodes=2, evaluate_episodes=4)
+    robot = Robot(bundle, config, path=tmp_path / "one")
+    robot.play(6 + 4)
+    third = robot.theta
+    robot.adaptation.adapt(1)
+    assert robot.play(2).inner_steps == 4
+    again = Robot(bundle, config, path=tmp_path / "one")
+    again.shift = {4: -1000.0}
+    assert again.play(4).reason.endswith("; inner step 3 acts")
+    assert np.array_equal(again.theta, third)
 
 
 def test_saved_parameters_of_another_bundle_are_refused_and_the_meta_policy_acts(bundle, tmp_path):
