@@ -140,6 +140,7 @@ def run_episode(
         terminated=False,
         truncated=True,
         end_reason="time is up",
+        exploring=rng is not None,
         success=info["success"],
         final_distance_m=float(env.task.distance(states[-1], info["goal"])),
         exploring=rng is not None,
