@@ -14,7 +14,7 @@ from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.safety import Limits, Reason, Sent, limit
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Episode, StepFlag, Vector
 from mbrl_sim.physics import ArmPhysics
 
 SETTLE_S = 1.0
@@ -139,8 +139,7 @@ def run_episode(
         task=env.task.name,
         terminated=False,
         truncated=True,
-        end_reason="time is up",
-        exploring=rng is not None,
+        end_reason=TIME_LIMIT,
         success=info["success"],
         final_distance_m=float(env.task.distance(states[-1], info["goal"])),
         exploring=rng is not None,
