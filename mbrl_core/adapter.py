@@ -97,11 +97,17 @@ class Adapter:
             raise refuse("adapt.onnx: outputs", "finite numbers", "NaN or infinity")
         return AdaptedStep(np.asarray(outputs[0]), *(float(output) for output in outputs[1:]))
 
-    def why_refused(self, step: AdaptedStep) -> str:
-        """Why the policy that a step came from should stay: one sentence; empty where the step is a good one."""
-        if step.kl > self.metadata.max_kl:
-            return f"KL of the step: expected at most {self.metadata.max_kl:g} nats, got {step.kl:g}"
-        if step.loss_after > step.loss:
+    def why_refused(self, step: AdaptedStep, *, max_kl: float = 0.0) -> str:
+        """Why the policy that a step came from should stay: one sentence; empty where the step is a good one.
+
+        Args:
+          step: of this adapter.
+          max_kl: the furthest that it may move the policy, nats; 0 = the bundle's own bound.
+        """
+        bound = max_kl or self.metadata.max_kl
+        if not step.kl <= bound:  # so that NaN is refused, too
+            return f"KL of the step: expected at most {bound:g} nats, got {step.kl:g}"
+        if not step.loss_after <= step.loss:
             return f"loss after the step: expected at most {step.loss:g}, got {step.loss_after:g}"
         return ""
 

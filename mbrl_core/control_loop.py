@@ -25,7 +25,7 @@ from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.safety import Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import Action, Episode, Observation, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
 
 ANSWER_S = 5.0  # wall time that the loop has to carry out what it was asked
 SHORTEST_CYCLE = 0.8  # of a period: a loop that is late catches up no faster, and never with a burst of commands
@@ -300,7 +300,7 @@ class ControlLoop:
         self.counters.real_steps += 1
         budget = self._config.max_steps
         if self._recorder.steps == self._task.steps:
-            self._end_episode("time limit", reading)
+            self._end_episode(TIME_LIMIT, reading)
         elif budget and self.counters.real_steps >= budget:
             self._end_episode("step budget", reading)
 

@@ -22,6 +22,8 @@ from mbrl_core.config import refuse
 Array = Any  # an `xp` array: numpy.ndarray or torch.Tensor
 Vector = NDArray[np.float64]
 
+TIME_LIMIT = "time limit"  # end_reason of an episode that was as long as its task wants it
+
 
 class StepFlag(IntFlag):
     """What happened to a step of an episode; the values of mbrl_msgs/Episode."""

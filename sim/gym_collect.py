@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_core.actor import RandomActor, ZeroActor
-from mbrl_core.types import Episode, Vector
+from mbrl_core.types import TIME_LIMIT, Episode, Vector
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_task import GymTask
 
@@ -81,7 +81,7 @@ def run_episode(
         task=task.name,
         terminated=bool(ends),
         truncated=not ends,
-        end_reason="terminated" if ends else "time limit" if truncated else "step budget",
+        end_reason="terminated" if ends else TIME_LIMIT if truncated else "step budget",
         exploring=rng is not None,
     )
 

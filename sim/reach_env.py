@@ -14,7 +14,7 @@ from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.safety import Limits, Reason, Sent, limit
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Episode, StepFlag, Vector
 from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.physics import ArmPhysics
 
@@ -150,8 +150,8 @@ def run_episode(
         task=env.task.name,
         terminated=False,
         truncated=True,
-        end_reason="time is up",
-        exploring=rng is not None,
+        end_reason=TIME_LIMIT,
         success=info["success"],
         final_distance_m=env.distance(),
+        exploring=rng is not None,
     )

@@ -31,7 +31,11 @@ def test_help_names_every_command(capsys):
         (["sim", "--steps", "4000"], "mbrl sim.steps: expected at most 3000, got 4000"),
         (["sim", "--seed", "1000000007"], "seed: expected a seed other than the evaluation's, got 1000000007"),
         (["sim", "--profile", "no-such-arm"], "profile: expected a file"),
-        (["call", "go"], "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset'], got 'go'"),
+        (
+            ["call", "go"],
+            "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset', 'adapt', 'rollback'], got 'go'",
+        ),
+        (["call", "adapt", "--inner-steps", "0"], "mbrl call.inner_steps: expected at least 1, got 0"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
 from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
+from mbrl_core.adaptation_config import Outcome  # noqa: E402
 from mbrl_core.control_config import Counters  # noqa: E402
 from mbrl_core.types import Action, Episode, Observation  # noqa: E402
 from mbrl_ros import conversions  # noqa: E402
@@ -102,3 +103,24 @@ def test_safety_status_tells_a_reset_as_moving():
     assert (status.state, status.latched, status.real_steps) == ("moving", False, 7)
     assert (status.slowed, status.held) == (5, 2)
     assert conversions.to_safety_status_msg("latched", "watchdog", Counters(), STAMP).latched
+
+
+def test_adaptation_status_holds_all_that_there_is_to_tell():
+    outcome = Outcome(
+        phase="adapted",
+        policy_version=3,
+        inner_steps=2,
+        exploration_episodes=5,
+        evaluation_episodes=7,
+        episodes_used=4,
+        kl=0.01,
+        surrogate=0.2,
+        gradient_norm=1.5,
+        return_before=-3.0,
+        return_after=4.0,
+        accepted=True,
+        reason="accepted: 2 inner steps on 4 episodes",
+    )
+    message = over_the_wire(conversions.to_adaptation_status_msg(outcome, STAMP))
+    told = {name: getattr(message, name) for name in message.get_fields_and_field_types() if name != "stamp"}
+    assert told == {name: value for name, value in dataclasses.asdict(outcome).items() if name != "granted"}

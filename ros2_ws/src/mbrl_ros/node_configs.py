@@ -25,13 +25,14 @@ class TwinConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The node that acts."""
+    """The node that acts; the settings of adaptation follow under `adaptation.`."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
     bundle: str = setting("", doc="policy to start with (.mbrl); empty = random actions until one is published")
     actor: str = setting("learned", doc="what acts", one_of=("learned", "zero", "random"))
     deterministic: bool = setting(False, doc="act by the mean, without exploration noise")
     seed: int = setting(0, doc="seed of the exploration noise", low=0)
+    adapted: str = setting("", doc="file that adapted parameters are kept in and go on from; empty = none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,59 @@
+"""Settings of adaptation on the robot, who acts in an episode, and what there is to tell."""
+
+import math
+from dataclasses import dataclass
+
+from mbrl_core.bundle import Bundle
+from mbrl_core.config import setting
+
+ADAPT_AFTER_DOC = "exploring episodes after which the policy adapts by itself, once; 0 = only when asked"
+INNER_STEPS_DOC = "most inner steps on the episodes of one adaptation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationConfig:
+    """When the policy adapts, how far, and what takes it back."""
+
+    after_episodes: int = setting(0, doc=ADAPT_AFTER_DOC, low=0, high=100)
+    explore_episodes: int = setting(
+        5, doc="exploring episodes to collect when asked and there are none", low=1, high=50
+    )
+    evaluate_episodes: int = setting(
+        5, doc="episodes by the mean before a step, and after it until the first comparison", low=2, high=100
+    )
+    inner_steps: int = setting(1, doc=INNER_STEPS_DOC, low=1, high=20)
+    max_kl: float = setting(
+        0.0, doc="refuse a step that moves the policy further; 0 = the bundle's own bound", unit="nats", low=0
+    )
+    significance: float = setting(
+        0.05, doc="chance of taking an adapted policy back that is as good as before", low=1e-6, high=0.5
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Turn:
+    """Who acts in an episode, from its first step to its last."""
+
+    bundle: Bundle  # with the parameters that act
+    inner_steps: int
+    exploring: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Where adaptation stands and how its last step ended: what mbrl_msgs/AdaptationStatus shows."""
+
+    phase: str  # evaluating, exploring, adapted, fallen_back or off
+    policy_version: int
+    inner_steps: int
+    exploration_episodes: int
+    evaluation_episodes: int
+    episodes_used: int = 0
+    kl: float = 0.0  # nats
+    surrogate: float = 0.0  # improvement predicted
+    gradient_norm: float = 0.0
+    return_before: float = math.nan
+    return_after: float = math.nan
+    accepted: bool = False
+    reason: str = ""
+    granted: bool = True  # what was asked for is done, or has begun
