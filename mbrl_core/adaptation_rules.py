@@ -1,14 +1,17 @@
 """Which real episodes count, and which inner steps on them stay: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbrl_core.adaptation_config import Turn
-from mbrl_core.adapter import Adapter
+from mbrl_core.adapter import AdaptedStep, Adapter
 from mbrl_core.types import TIME_LIMIT, Episode, StepFlag
+
+Theta = NDArray[np.float32]  # (P,)
+Route = Callable[[Theta], AdaptedStep]  # the inner step from some parameters, on real or on imagined experience
 
 
 class Attempt(NamedTuple):
@@ -39,26 +42,49 @@ def episode_objection(episode: Episode, turn: Turn | None, version: int) -> str:
     return ""
 
 
-def attempt(
-    adapter: Adapter, theta: NDArray[np.float32], episodes: Sequence[Episode], steps: int, *, max_kl: float
-) -> Attempt:
-    """Take inner steps one after the other on the same episodes, until one must not be taken.
+def real_steps(adapter: Adapter, theta: Theta, episodes: Sequence[Episode]) -> Route:
+    """Inner steps on real episodes, the same for every step.
 
     Args:
       adapter: takes a step.
       theta: (P,), what acted in all of the episodes.
       episodes: exploring ones.
+
+    Raises:
+      ValueError: no step of the episodes counts, or one does not fit the task.
+    """
+    batch = adapter.batch(episodes, [theta] * len(episodes))
+    return lambda now: adapter.step(now, batch)
+
+
+def attempt(
+    begin: Callable[[], Route],
+    adapter: Adapter,
+    theta: Theta,
+    episodes: Sequence[Episode],
+    steps: int,
+    *,
+    max_kl: float,
+    on_step: Callable[[AdaptedStep], None] = lambda step: None,
+) -> Attempt:
+    """Take inner steps one after the other, until one must not be taken.
+
+    Args:
+      begin: returns what takes them.
+      adapter: judges them.
+      theta: (P,), where they begin.
+      episodes: what they are taken on.
       steps: how many to take.
       max_kl: the furthest that a step may move the policy, nats; 0 = the bundle's own bound.
+      on_step: told of each, good or not.
     """
     done = Attempt(theta, 0, tuple(episode.episode for episode in episodes))
     try:
-        batch = adapter.batch(episodes, [theta] * len(episodes))
-        first_loss = None
+        route = begin()
         while done.taken < steps:
-            step = adapter.step(done.theta, batch)
-            first_loss = step.loss if first_loss is None else first_loss
-            surrogate = first_loss - step.loss_after
+            step = route(done.theta)
+            on_step(step)
+            surrogate = done.surrogate + step.loss - step.loss_after
             done = done._replace(kl=step.kl, surrogate=surrogate, gradient_norm=step.gradient_norm)
             refusal = adapter.why_refused(step, max_kl=max_kl)
             if refusal:

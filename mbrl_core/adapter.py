@@ -64,10 +64,24 @@ class Adapter:
         Raises:
           ValueError: theta has a wrong length or is not finite.
         """
-        feeds = self._norm | {"theta": self._checked(theta), "obs": np.asarray(obs, dtype=np.float32)}
-        mean, log_std = (np.asarray(part, dtype=np.float64) for part in self._act.run(["mean", "log_std"], feeds))
+        mean, log_std = self.distribution(theta, obs)
         error = (actions - mean) * np.exp(-log_std)
         return np.asarray(-0.5 * (error * error + 2 * log_std + math.log(math.tau)).sum(-1))
+
+    def distribution(self, theta: Single, obs: Vector | Single) -> tuple[Vector, Vector]:
+        """Mean (B, A) and log standard deviation (A,) of the action, given raw observations (B, O).
+
+        Raises:
+          ValueError: theta has a wrong length or is not finite.
+        """
+        feeds = self._norm | {"theta": self._checked(theta), "obs": np.asarray(obs, dtype=np.float32)}
+        mean, log_std = (np.asarray(part, dtype=np.float64) for part in self._act.run(["mean", "log_std"], feeds))
+        return mean, log_std
+
+    def value(self, obs: Vector) -> Vector:
+        """The critic's value of raw observations, (..., O), in units of the reward: (...)."""
+        rows = (obs - self._norm["obs_mean"]) / self._norm["obs_scale"]
+        return np.asarray(critic(self._value, rows.reshape(-1, rows.shape[-1]))).reshape(rows.shape[:-1])
 
     def batch(self, episodes: Sequence[Episode], thetas: Sequence[Single]) -> RealBatch:
         """Make the batch of a step; `thetas` holds, for each episode, the parameters that acted in it: (P,) each.
@@ -82,17 +96,22 @@ class Adapter:
             for episode, theta in zip(episodes, thetas, strict=True)
         ]
         discount, trace = self.metadata.discount, self.metadata.trace
-        return real_batch(self._task, episodes, log_probs, self._critic, discount=discount, trace=trace)
+        return real_batch(self._task, episodes, log_probs, self.value, discount=discount, trace=trace)
 
-    def step(self, theta: Single, batch: RealBatch) -> AdaptedStep:
+    def step(self, theta: Single, batch: RealBatch, *, scale: float = 1.0) -> AdaptedStep:
         """Take one inner step from theta (P,); nothing is changed.
+
+        Args:
+          theta: where it begins.
+          batch: steps of the policy that acted.
+          scale: factor on the step sizes.
 
         Raises:
           ValueError: the batch is empty, contradicts itself, has a number that is not finite or no step that counts,
             theta does not fit, or the step's result is not finite.
         """
         rows = _checked_batch(batch, self._task)
-        outputs = self._run({"theta": self._checked(theta), "step_sizes": self._step_sizes}, rows)
+        outputs = self._run({"theta": self._checked(theta), "step_sizes": np.float32(scale) * self._step_sizes}, rows)
         if not all(np.isfinite(output).all() for output in outputs):
             raise refuse("adapt.onnx: outputs", "finite numbers", "NaN or infinity")
         return AdaptedStep(np.asarray(outputs[0]), *(float(output) for output in outputs[1:]))
@@ -110,10 +129,6 @@ class Adapter:
         if not step.loss_after <= step.loss:
             return f"loss after the step: expected at most {step.loss:g}, got {step.loss_after:g}"
         return ""
-
-    def _critic(self, obs: Vector) -> Vector:
-        """Raw observations (B, O) to (B,), in units of the reward."""
-        return np.asarray(critic(self._value, (obs - self._norm["obs_mean"]) / self._norm["obs_scale"]))
 
     def _checked(self, theta: Single) -> Single:
         theta = np.asarray(theta, dtype=np.float32)

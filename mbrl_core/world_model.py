@@ -1,4 +1,4 @@
-"""The ensemble that travels with a policy, where there is no torch: what its members predict. This runs on the robot."""
+"""The ensemble that travels with a policy: what its members predict. No torch: this runs on the robot."""
 
 from typing import NamedTuple
 

@@ -144,7 +144,6 @@ def run_episode(
         stamps_s=np.arange(len(states)) * env.task.profile.step_s,
         flags=flags.astype(np.uint8),
         policy_versions=np.full(len(rows), actor.version, dtype=np.uint32),
-        exploring=rng is not None,
         episode=index,
         arm=env.task.profile.name,
         task=env.task.name,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_core.bundle import MAX_MEMBER_BYTES, AdaptationMetadata, Bundle, DisagreementMetadata, describe
-from mbrl_core.models.ensemble_graph import BOUNDS, EnsembleGraph
 from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble_graph import BOUNDS, EnsembleGraph
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.export import act_graph, adapt_graph
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters

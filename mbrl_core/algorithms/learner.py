@@ -28,8 +28,8 @@ from mbrl_core.algorithms.world import Imagined, World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
-from mbrl_core.models.ensemble_graph import calibrated
 from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.ensemble_graph import calibrated
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.perturbed_ensemble import make_ensemble

@@ -10,8 +10,8 @@ from torch import Tensor
 from mbrl_core.algorithms.accepted import Accepted, Trained
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import refuse
-from mbrl_core.models.ensemble_graph import BOUNDS
 from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble_graph import BOUNDS
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import Parameters
 

@@ -52,8 +52,11 @@ class EnsembleGraph:
         width = len(tensors["input_mean"])
         inputs = {"inputs": torch.zeros(ensemble.asked, 1009, width)} | tensors
         model = export_model(
-            _Members(ensemble, list(tensors)), inputs, ("mean", "log_var", "disagreement", "features", "scale"),
-            batched=("inputs",), axis=1,
+            _Members(ensemble, list(tensors)),
+            inputs,
+            ("mean", "log_var", "disagreement", "features", "scale"),
+            batched=("inputs",),
+            axis=1,
         )
         self._names = [value.name for value in model.graph.input if value.name in tensors]
         kept = [value for value in model.graph.input if value.name not in tensors]

@@ -19,8 +19,8 @@ from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import Bundle
 from mbrl_core.disagreement import Disagreement
-from mbrl_core.models.ensemble_graph import EnsembleGraph, calibrated
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
+from mbrl_core.models.ensemble_graph import EnsembleGraph, calibrated
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
