@@ -30,7 +30,8 @@ from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import me_ppo
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import AdaptationMetadata, Bundle
-from mbrl_core.imagined_steps import ImaginedSteps, ImaginedStepsConfig
+from mbrl_core.imagined_config import ImaginedStepsConfig
+from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.policies.export import adapt_graph
 from mbrl_core.replay import Replay
 from mbrl_core.tasks.reach import ReachTask

@@ -44,7 +44,7 @@ class Adapter:
             raise refuse("bundle.adaptation", "a policy of a method with an inner step", None)
         check_fits(bundle, task.profile, task)
         self.metadata = adaptation
-        self._task, self._size, self._value = task, len(bundle.theta), bundle.value
+        self.task, self._size, self._value = task, len(bundle.theta), bundle.value
         self._norm = {"obs_mean": bundle.obs_mean, "obs_scale": bundle.obs_scale}
         self._step_sizes = bundle.step_sizes
         self._act, self._adapt = load_session(bundle.act_onnx, ACT), load_session(bundle.adapt_onnx, ADAPT)
@@ -92,11 +92,11 @@ class Adapter:
         if len(thetas) != len(episodes):
             raise refuse("thetas", f"one for each of {len(episodes)} episodes", len(thetas))
         log_probs = [
-            self.log_prob(theta, observations(self._task, episode)[:-1], episode.actions_asked)
+            self.log_prob(theta, observations(self.task, episode)[:-1], episode.actions_asked)
             for episode, theta in zip(episodes, thetas, strict=True)
         ]
         discount, trace = self.metadata.discount, self.metadata.trace
-        return real_batch(self._task, episodes, log_probs, self.value, discount=discount, trace=trace)
+        return real_batch(self.task, episodes, log_probs, self.value, discount=discount, trace=trace)
 
     def step(self, theta: Single, batch: RealBatch, *, scale: float = 1.0) -> AdaptedStep:
         """Take one inner step from theta (P,); nothing is changed.
@@ -110,7 +110,7 @@ class Adapter:
           ValueError: the batch is empty, contradicts itself, has a number that is not finite or no step that counts,
             theta does not fit, or the step's result is not finite.
         """
-        rows = _checked_batch(batch, self._task)
+        rows = _checked_batch(batch, self.task)
         outputs = self._run({"theta": self._checked(theta), "step_sizes": np.float32(scale) * self._step_sizes}, rows)
         if not all(np.isfinite(output).all() for output in outputs):
             raise refuse("adapt.onnx: outputs", "finite numbers", "NaN or infinity")
@@ -144,7 +144,7 @@ class Adapter:
     def _try(self, bundle: Bundle) -> None:
         """A step of size 0 on two steps at the mean observation, so that a bad bundle is refused at once."""
         zeros, size = np.zeros(2, dtype=np.float32), self._size
-        obs, actions = np.stack([bundle.obs_mean] * 2), np.zeros((2, self._task.action_dim), dtype=np.float32)
+        obs, actions = np.stack([bundle.obs_mean] * 2), np.zeros((2, self.task.action_dim), dtype=np.float32)
         batch = RealBatch(obs, actions, zeros, zeros, zeros + 1)
         try:
             self.log_prob(bundle.theta, obs, actions)

@@ -8,17 +8,17 @@ training had learned them for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from mbrl_core.adapter import AdaptedStep, Adapter
 from mbrl_core.algorithms.advantage import gae, standardised_advantages
 from mbrl_core.bundle import Bundle
-from mbrl_core.config import check, setting
+from mbrl_core.config import check
 from mbrl_core.imagined_batch import ImaginedWorld
+from mbrl_core.imagined_config import ImaginedStepsConfig
 from mbrl_core.real_batch import RealBatch, Single
-from mbrl_core.reality_gap import GapConfig, fit_gap, transitions
+from mbrl_core.reality_gap import fit_gap, transitions
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode
 from mbrl_core.world_model import WorldModel
@@ -26,17 +26,6 @@ from mbrl_core.world_model import WorldModel
 LONGEST = 100.0  # factor on the step sizes: a gradient that hardly moves the policy is not stretched without end
 SHRINKS = 4  # halvings of a step that made its own surrogate worse, before it is left to be refused
 GOALS = 256  # drawn to know their spread
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImaginedStepsConfig:
-    """The model-based inner step."""
-
-    rollouts: int = setting(100, doc="rollouts of a step, at least; shared evenly among the members", low=1)
-    horizon: int = setting(40, doc="steps of a rollout", low=1, high=1000)
-    step_kl: float = setting(0.01, doc="how far a step moves the policy", unit="nats", low=1e-6, high=1.0)
-    seed: int = setting(0, doc="seed of starts, goals and noise", low=0)
-    gap: GapConfig = setting(GapConfig(), doc="how the ensemble is set right")
 
 
 class ImaginedSteps:

@@ -13,23 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mbrl_core.config import refuse, setting
+from mbrl_core.config import refuse
+from mbrl_core.imagined_config import GapConfig
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode, StepFlag, Vector
 from mbrl_core.world_model import Prediction, WorldModel
 
 GAUSS_NEWTON_STEPS = 10
 SMALLEST_REWARD_ERROR = 1e-3  # of the spread of the rewards: what is predicted better than that says no more
-
-
-@dataclass(frozen=True, kw_only=True)
-class GapConfig:
-    """How much real episodes must say before they are believed."""
-
-    ridge: float = setting(3.0, doc="real steps that the ensemble's own prediction is worth, in every direction", low=0)
-    goal_prior: float = setting(
-        0.1, doc="standard deviation of the goal's offset, in spreads of the task's goals; 0 = none is fitted", low=0.0
-    )
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,18 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mbrl_core.adaptation_config import AdaptationConfig, Outcome, Turn
-from mbrl_core.adaptation_rules import Attempt, attempt, episode_objection
+from mbrl_core.adaptation_config import USUAL_STEPS, AdaptationConfig, Outcome, Turn
+from mbrl_core.adaptation_rules import Attempt, Route, Theta, attempt, episode_objection, real_steps
 from mbrl_core.adapted_file import Adapted, Provenance, hashes_of, load_adapted, remove_adapted, save_adapted
 from mbrl_core.adapter import Adapter
 from mbrl_core.bundle import Bundle, File
 from mbrl_core.config import check, refuse
+from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.return_comparison import LOOKS, Comparison
 from mbrl_core.types import Episode
 
@@ -72,6 +74,8 @@ class RobotAdaptation:
         """
         self.bundle, self._adapter, self._config = bundle, adapter, check(config)
         self._deterministic, self._path = deterministic, path
+        self._route = config.route if bundle.ensemble_onnx else "real"
+        self._most = config.inner_steps or USUAL_STEPS[self._route]
         self._attempt = Attempt(bundle.theta, 0, ())  # the last one
         self._meta = self._candidate(self._attempt, 0)
         self._now = self._before = self._meta
@@ -84,7 +88,7 @@ class RobotAdaptation:
         self._files: tuple[File, ...] = ()  # hashes of the bundle's members, once they are needed
         restored = self._restore()
         if adapter is not None and config.after_episodes and not self._now.inner_steps:
-            self._wanted, self._needed = config.inner_steps, config.after_episodes
+            self._wanted, self._needed = self._most, config.after_episodes
         self._tell(restored)
 
     # ---- what may be asked
@@ -109,16 +113,16 @@ class RobotAdaptation:
         return self._advance() or self._tell()
 
     def adapt(self, steps: int) -> Outcome:
-        """Take inner steps on the exploring episodes there are, or begin to collect what they need."""
+        """Take inner steps on the exploring episodes there are, or begin to collect what they need; 0 = the most."""
         if self._adapter is None:
             return self._tell("refused: the bundle does not adapt", granted=False)
-        if not 1 <= steps <= self._config.inner_steps:
-            expected = f"1 to {self._config.inner_steps} (adaptation.inner_steps)"
+        if not 0 <= steps <= self._most:
+            expected = f"1 to {self._most} (adaptation.inner_steps), or 0 for as many"
             return self._tell(f"refused: {refuse('inner_steps', expected, steps)}", granted=False)
-        self._wanted, self._needed = steps, len(self._now.explored) or self._config.explore_episodes
+        self._wanted, self._needed = steps or self._most, len(self._now.explored) or self._config.explore_episodes
         evaluating = max(0, self._config.evaluate_episodes - len(self._now.returns))
         exploring = self._needed - len(self._now.explored)
-        begun = f"begun: {_count(steps)} after {evaluating} evaluating and {exploring} exploring episodes"
+        begun = f"begun: {_count(self._wanted)} after {evaluating} evaluating and {exploring} exploring episodes"
         return self._advance() or self._tell(begun)
 
     def rollback(self) -> Outcome:
@@ -158,8 +162,9 @@ class RobotAdaptation:
         is_due = self._wanted and self._explores() and len(self._now.explored) >= self._needed
         if self._adapter is None or not is_due:
             return None
-        episodes, max_kl = tuple(self._now.explored), self._config.max_kl
-        done = attempt(self._adapter, self._now.origin.theta, episodes, self._wanted, max_kl=max_kl)
+        theta, episodes = self._now.origin.theta, tuple(self._now.explored)
+        begin = partial(self._begin_steps, self._adapter, theta, episodes)
+        done = attempt(begin, self._adapter, theta, episodes, self._wanted, max_kl=self._config.max_kl)
         self._now.explored.clear()
         self._attempt, self._wanted, self._accepted = done, 0, done.taken > 0
         if not done.taken:
@@ -171,6 +176,11 @@ class RobotAdaptation:
         self._save()
         rest = f"; the next was refused: {done.refusal}" if done.refusal else ""
         return self._tell(f"accepted: {_count(done.taken)} on {len(done.episodes)} episodes{rest}")
+
+    def _begin_steps(self, adapter: Adapter, theta: Theta, episodes: tuple[Episode, ...]) -> Route:
+        if self._route == "real":
+            return real_steps(adapter, theta, episodes)
+        return ImaginedSteps(self.bundle, adapter.task, adapter, episodes, self._config.imagined)
 
     # ---- comparison
 

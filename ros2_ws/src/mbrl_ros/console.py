@@ -60,7 +60,7 @@ class Console:
         self._thread.join()
         self._node.destroy_node()
 
-    def call(self, verb: str, *, inner_steps: int = 1, timeout_s: float = 5.0) -> tuple[bool, str]:
+    def call(self, verb: str, *, inner_steps: int = 0, timeout_s: float = 5.0) -> tuple[bool, str]:
         """Call one of VERBS; return whether it was done, and what the node said. `inner_steps` is for adapt."""
         service = POLICY_VERBS.get(verb, Trigger)
         node = "policy" if verb in POLICY_VERBS else "robot_interface"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, AdaptationConfig
+from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
 from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.config import check, refuse, setting
 from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
@@ -105,7 +105,7 @@ class DeployGraph:
     actor: str = setting("learned", doc="what acts", one_of=ACTORS)
     deterministic: bool = setting(True, doc="act with the mean instead of a sample, where no adaptation is under way")
     adapt_after: int = setting(AdaptationConfig.after_episodes, doc=ADAPT_AFTER_DOC, low=0, high=100)
-    inner_steps: int = setting(AdaptationConfig.inner_steps, doc=INNER_STEPS_DOC, low=1, high=20)
+    inner_steps: int = setting(AdaptationConfig.inner_steps, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
     adapted: str = setting("", doc=ADAPTED_DOC)
     start: bool = setting(False, doc="move without waiting for the service start; the twin never waits")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
+from mbrl_core.adaptation_config import MOST_INNER_STEPS
 from mbrl_core.config import setting
 from mbrl_ros.console import VERBS, Console
 from mbrl_ros.graph import Graph, GraphConfig, build_graph
@@ -22,7 +23,7 @@ class CallConfig:
 
     verb: str = setting(doc="what to ask", one_of=VERBS)
     namespace: str = setting("", doc="ROS namespace of the arm")
-    inner_steps: int = setting(1, doc="adapt: gradient steps to take", low=1, high=20)
+    inner_steps: int = setting(0, doc="adapt: gradient steps; 0 = as many as usual", low=0, high=MOST_INNER_STEPS)
 
 
 def keep_up(config: GraphConfig) -> int:
