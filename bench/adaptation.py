@@ -14,7 +14,7 @@ is. What is done is not done again.
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ import torch
 from adaptation_results import AFTER, GOALS, Results, whole_table
 
 from mbrl_core.actor import Actor, RandomActor
-from mbrl_core.adaptation_rules import Route, attempt, real_steps
+from mbrl_core.adaptation_config import USUAL_STEPS
+from mbrl_core.adaptation_rules import attempt
 from mbrl_core.adapter import Adapter
 from mbrl_core.algorithms.inner_step import InnerStepConfig, initial_step_sizes
 from mbrl_core.algorithms.learner import Learner
@@ -31,10 +32,9 @@ from mbrl_core.algorithms.me_ppo import me_ppo
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import AdaptationMetadata, Bundle
 from mbrl_core.imagined_config import ImaginedStepsConfig
-from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.policies.export import adapt_graph
 from mbrl_core.replay import Replay
-from mbrl_core.tasks.reach import ReachTask
+from mbrl_core.routes import begin_steps
 from mbrl_core.types import Episode, Vector
 from mbrl_sim import profile_path
 from mbrl_sim.perturbation import Perturbation
@@ -62,8 +62,6 @@ CASES = {
 METHODS = {"mb-mpo": mb_mpo, "me-ppo": me_ppo}
 GOAL_SEED = 20_000
 EPISODES, RANDOM_EPISODES, ROUND_EVERY = 16, 6, 2
-
-IMAGINED_STEPS, MAX_KL = 40, 0.05
 
 
 def train(method: str, seed: int, folder: Path, perturbation: Perturbation | None = None) -> Bundle:
@@ -118,19 +116,6 @@ def evaluate(env: ReachEnv, bundle: Bundle) -> list[Episode]:
     return [run_episode(env, actor, goal=goal) for goal in goals]
 
 
-def routes(
-    bundle: Bundle, task: ReachTask, adapter: Adapter, episodes: list[Episode]
-) -> dict[str, tuple[Callable[[], Route], int]]:
-    """How to take inner steps, and how many."""
-    return {
-        "imagined": (
-            lambda: ImaginedSteps(bundle, task, adapter, episodes, ImaginedStepsConfig()),
-            IMAGINED_STEPS,
-        ),
-        "real": (lambda: real_steps(adapter, bundle.theta, episodes), 1),
-    }
-
-
 def run_case(results: Results, seed: int, name: str, method: str, bundle: Bundle) -> None:
     """Before, and after so many episodes by each route."""
     env = ReachEnv(PROFILE, perturbation=CASES[name])
@@ -144,11 +129,12 @@ def run_case(results: Results, seed: int, name: str, method: str, bundle: Bundle
     for count in AFTER:
         while len(explored) < count:
             explored.append(run_episode(env, actor, index=len(explored), rng=rng))
-        for route, (begin, steps) in routes(bundle, env.task, adapter, explored).items():
+        for route, steps in USUAL_STEPS.items():
             key = where | {"route": route, "episodes": count}
             if results.find(**key) or (count < AFTER[-1] and (route, method) != ("imagined", "mb-mpo")):
                 continue
-            done = attempt(begin, adapter, bundle.theta, explored, steps, max_kl=MAX_KL)
+            begin = partial(begin_steps, route, bundle, adapter, bundle.theta, explored, ImaginedStepsConfig())
+            done = attempt(begin, adapter, bundle.theta, explored, steps, max_kl=0.0)
             adapted = dataclasses.replace(bundle, theta=done.theta)
             results.add(evaluate(env, adapted), steps=done.taken, before=before, **key)
 

@@ -10,6 +10,7 @@ from mbrl_core.imagined_config import ImaginedStepsConfig
 MOST_INNER_STEPS = 200
 ADAPT_AFTER_DOC = "exploring episodes after which the policy adapts by itself, once; 0 = only when asked"
 INNER_STEPS_DOC = "most inner steps of one adaptation; 0 = 40 imagined ones, or 1 on real episodes"
+ROUTE_DOC = "inner steps on rollouts imagined in the bundle's ensemble, set right by real episodes, or on those alone"
 ROUTES = ("imagined", "real")
 USUAL_STEPS = {"imagined": 40, "real": 1}
 
@@ -25,11 +26,7 @@ class AdaptationConfig:
     evaluate_episodes: int = setting(
         5, doc="episodes by the mean before a step, and after it until the first comparison", low=2, high=100
     )
-    route: str = setting(
-        "imagined",
-        doc="inner steps on rollouts imagined in the bundle's ensemble, set right by real episodes, or on those alone",
-        one_of=ROUTES,
-    )
+    route: str = setting("imagined", doc=ROUTE_DOC, one_of=ROUTES)
     inner_steps: int = setting(0, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
     imagined: ImaginedStepsConfig = setting(ImaginedStepsConfig(), doc="imagined inner steps")
     max_kl: float = setting(

@@ -42,21 +42,6 @@ def episode_objection(episode: Episode, turn: Turn | None, version: int) -> str:
     return ""
 
 
-def real_steps(adapter: Adapter, theta: Theta, episodes: Sequence[Episode]) -> Route:
-    """Inner steps on real episodes, the same for every step.
-
-    Args:
-      adapter: takes a step.
-      theta: (P,), what acted in all of the episodes.
-      episodes: exploring ones.
-
-    Raises:
-      ValueError: no step of the episodes counts, or one does not fit the task.
-    """
-    batch = adapter.batch(episodes, [theta] * len(episodes))
-    return lambda now: adapter.step(now, batch)
-
-
 def attempt(
     begin: Callable[[], Route],
     adapter: Adapter,

@@ -18,7 +18,14 @@ class LearnedPolicy:
     """Answers observations. `adaptation` decides who acts, in whatever thread; `begin` takes that over."""
 
     def __init__(
-        self, bundle: Bundle, task: Task, config: AdaptationConfig, *, deterministic: bool, path: Path | None = None
+        self,
+        bundle: Bundle,
+        task: Task,
+        config: AdaptationConfig,
+        *,
+        deterministic: bool,
+        gate: bool = False,
+        path: Path | None = None,
     ) -> None:
         """Load and try every graph that the bundle has.
 
@@ -27,6 +34,7 @@ class LearnedPolicy:
           task: what it is for.
           config: when and how far it adapts.
           deterministic: act by the mean where no adaptation is under way.
+          gate: tell with every action how much the ensemble disagrees, where the bundle has one.
           path: where adapted parameters are kept; None = nowhere.
 
         Raises:
@@ -35,7 +43,7 @@ class LearnedPolicy:
         check_fits(bundle, task.profile, task)
         self._task = task
         adapter = Adapter(bundle, task) if bundle.adapt_onnx else None
-        self._disagreement = Disagreement(bundle, task) if bundle.ensemble_onnx else None
+        self._disagreement = Disagreement(bundle, task) if gate and bundle.ensemble_onnx else None
         self.adaptation = RobotAdaptation(bundle, adapter, config, deterministic=deterministic, path=path)
         self._turn = self.adaptation.turn
         self._actor = Actor(self._turn.bundle)

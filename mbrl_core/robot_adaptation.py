@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 
 from mbrl_core.adaptation_config import USUAL_STEPS, AdaptationConfig, Outcome, Turn
-from mbrl_core.adaptation_rules import Attempt, Route, Theta, attempt, episode_objection, real_steps
+from mbrl_core.adaptation_rules import Attempt, attempt, episode_objection
 from mbrl_core.adapted_file import Adapted, Provenance, hashes_of, load_adapted, remove_adapted, save_adapted
 from mbrl_core.adapter import Adapter
 from mbrl_core.bundle import Bundle, File
 from mbrl_core.config import check, refuse
-from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.return_comparison import LOOKS, Comparison
+from mbrl_core.routes import begin_steps
 from mbrl_core.types import Episode
 
 MOST_EXPLORED = 50  # the latest exploring episodes of the present parameters that are kept in memory
@@ -163,7 +163,7 @@ class RobotAdaptation:
         if self._adapter is None or not is_due:
             return None
         theta, episodes = self._now.origin.theta, tuple(self._now.explored)
-        begin = partial(self._begin_steps, self._adapter, theta, episodes)
+        begin = partial(begin_steps, self._route, self.bundle, self._adapter, theta, episodes, self._config.imagined)
         done = attempt(begin, self._adapter, theta, episodes, self._wanted, max_kl=self._config.max_kl)
         self._now.explored.clear()
         self._attempt, self._wanted, self._accepted = done, 0, done.taken > 0
@@ -176,11 +176,6 @@ class RobotAdaptation:
         self._save()
         rest = f"; the next was refused: {done.refusal}" if done.refusal else ""
         return self._tell(f"accepted: {_count(done.taken)} on {len(done.episodes)} episodes{rest}")
-
-    def _begin_steps(self, adapter: Adapter, theta: Theta, episodes: tuple[Episode, ...]) -> Route:
-        if self._route == "real":
-            return real_steps(adapter, theta, episodes)
-        return ImaginedSteps(self.bundle, adapter.task, adapter, episodes, self._config.imagined)
 
     # ---- comparison
 

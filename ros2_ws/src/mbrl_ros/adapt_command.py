@@ -1,15 +1,26 @@
 """`mbrl adapt`: the inner step of the robot on recorded episodes, to the same numbers. No ROS, no torch."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from mbrl_core.adaptation_config import (
+    INNER_STEPS_DOC,
+    MOST_INNER_STEPS,
+    ROUTE_DOC,
+    ROUTES,
+    USUAL_STEPS,
+    AdaptationConfig,
+)
+from mbrl_core.adaptation_rules import attempt
 from mbrl_core.adapter import AdaptedStep, Adapter
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import Bundle, Metadata
 from mbrl_core.config import refuse, setting
 from mbrl_core.replay import read_episode
+from mbrl_core.routes import begin_steps
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode
@@ -23,7 +34,8 @@ class AdaptConfig:
     bundle: str = setting("", doc="policy file (.mbrl) of a method with an inner step")
     episodes: str = setting("", doc="folder with episode-*.safetensors, or of a run")
     out: str = setting("", doc="file for the adapted policy (.mbrl), new")
-    inner_steps: int = setting(1, doc="gradient steps, all on the same episodes", low=1, high=100)
+    route: str = setting("imagined", doc=f"{ROUTE_DOC}; real where there is no ensemble", one_of=ROUTES)
+    inner_steps: int = setting(0, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
     profile: str = setting("", doc="the arm's profile, by name or path; empty = that of the bundle's arm")
     episode_steps: int = setting(0, doc="for an environment that has no time limit of its own", low=0)
 
@@ -42,31 +54,22 @@ def adapt(config: AdaptConfig) -> int:
     bundle = Bundle.load(Path(config.bundle))
     adapter = Adapter(bundle, _task(bundle.metadata, config))
     episodes = _acted_in(bundle, _read(config.episodes, bundle.metadata))
-    steps = take_steps(adapter, bundle, episodes, config.inner_steps)
-    if not steps:
+    route = config.route if bundle.ensemble_onnx else "real"
+    most = config.inner_steps or USUAL_STEPS[route]
+    begin = partial(begin_steps, route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
+    done = attempt(begin, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
+    if done.refusal:
+        print(f"the next step is not taken: {done.refusal}")
+    if not done.taken:
         return 1
-    dataclasses.replace(bundle, theta=steps[-1].theta).save(out)
-    print(
-        f"{out}: version {bundle.version} after {len(steps)} of {config.inner_steps} steps on {len(episodes)} episodes"
-    )
+    dataclasses.replace(bundle, theta=done.theta).save(out)
+    print(f"{out}: version {bundle.version} after {done.taken} of {most} steps, {route}, on {len(episodes)} episodes")
     return 0
 
 
-def take_steps(adapter: Adapter, bundle: Bundle, episodes: list[Episode], most: int) -> list[AdaptedStep]:
-    """Take inner steps on one batch until one is refused; print each."""
-    batch = adapter.batch(episodes, [bundle.theta] * len(episodes))
-    theta, steps = bundle.theta, list[AdaptedStep]()
-    for index in range(1, most + 1):
-        step = adapter.step(theta, batch)
-        loss = f"loss {step.loss:.6g} -> {step.loss_after:.6g}"
-        print(f"step {index}: {loss}, KL {step.kl:.6g} nats, gradient norm {step.gradient_norm:.6g}")
-        reason = adapter.why_refused(step)
-        if reason:
-            print(f"step {index} is not taken: {reason}")
-            break
-        theta = step.theta
-        steps.append(step)
-    return steps
+def _print_step(step: AdaptedStep) -> None:
+    loss = f"loss {step.loss:.6g} -> {step.loss_after:.6g}"
+    print(f"step: {loss}, KL {step.kl:.6g} nats, gradient norm {step.gradient_norm:.6g}")
 
 
 def _task(metadata: Metadata, config: AdaptConfig) -> Task:

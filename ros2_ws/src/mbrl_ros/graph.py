@@ -14,7 +14,7 @@ import yaml
 from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
 from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.config import check, refuse, setting
-from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
+from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, GATE_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
 
 # robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
@@ -107,6 +107,7 @@ class DeployGraph:
     adapt_after: int = setting(AdaptationConfig.after_episodes, doc=ADAPT_AFTER_DOC, low=0, high=100)
     inner_steps: int = setting(AdaptationConfig.inner_steps, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
     adapted: str = setting("", doc=ADAPTED_DOC)
+    gate: bool = setting(True, doc=GATE_DOC)
     start: bool = setting(False, doc="move without waiting for the service start; the twin never waits")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
@@ -175,7 +176,7 @@ def _deploy(config: DeployGraph) -> Graph:
     if config.actor == "learned":
         adaptation = {"after_episodes": config.adapt_after, "inner_steps": config.inner_steps}
         acting |= {f"adaptation.{name}": value for name, value in adaptation.items()}
-        acting["adapted"] = str(_adapted(config))
+        acting |= {"adapted": str(_adapted(config)), "gate": config.gate}
     nodes = (
         *((_twin(config),) if on_twin else ()),
         _robot_interface({**shared, **arm, "speed": config.speed, "max_steps": 0, "episodes": config.episodes}),

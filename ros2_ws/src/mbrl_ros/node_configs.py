@@ -9,6 +9,8 @@ from mbrl_core.config import setting
 
 PROFILE_DOC = "arm: a name under the twin's assets, or the path of a YAML profile"
 
+GATE_DOC = "tell the arm how much the ensemble disagrees, so that it slows, then holds, in what training never saw"
+
 DEMONSTRATIONS_DOC = "folder of recorded episodes that learning begins with, or of the run that left them; empty = none"
 
 
@@ -32,6 +34,7 @@ class PolicyConfig:
     actor: str = setting("learned", doc="what acts", one_of=("learned", "zero", "random"))
     deterministic: bool = setting(False, doc="act by the mean, without exploration noise")
     seed: int = setting(0, doc="seed of the exploration noise", low=0)
+    gate: bool = setting(False, doc=GATE_DOC)
     adapted: str = setting("", doc="file that adapted parameters are kept in and go on from; empty = none")
 
 

@@ -89,8 +89,8 @@ class PolicyNode(LifecycleNode):
     def _prepared(self, bundle: Bundle) -> LearnedPolicy:
         """Check a bundle. Raises ValueError where it does not fit, or does not run."""
         path = Path(self._config.adapted) if self._config.adapted else None
-        deterministic = self._config.deterministic
-        return LearnedPolicy(bundle, self._task, self._settings, deterministic=deterministic, path=path)
+        how = {"deterministic": self._config.deterministic, "gate": self._config.gate}
+        return LearnedPolicy(bundle, self._task, self._settings, **how, path=path)
 
     def _install(self, policy: LearnedPolicy) -> None:
         self._policy = policy
