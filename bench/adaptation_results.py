@@ -54,14 +54,14 @@ class Results:
         row = self.find(**key)
         return None if row is None else np.array([float(value) for value in row["returns"].split()])
 
-    def add(self, episodes: list[Episode], *, steps: int = 0, before: Vector | None = None, **key: object) -> None:
+    def add(self, trials: list[Episode], *, steps: int = 0, before: Vector | None = None, **key: object) -> None:
         """Append a row; `before` holds the returns before adaptation, where there was one."""
-        returns = np.array([episode.episode_return for episode in episodes])
+        returns = np.array([episode.episode_return for episode in trials])
         row = {name: str(value) for name, value in key.items()} | {
             "steps": str(steps),
             "taken_back": str(before is not None and is_taken_back(before, returns)),
-            "success": str(np.mean([episode.success for episode in episodes])),
-            "distance_mm": str(np.median([episode.final_distance_m * 1e3 for episode in episodes])),
+            "success": str(np.mean([episode.success for episode in trials])),
+            "distance_mm": str(np.median([episode.final_distance_m * 1e3 for episode in trials])),
             "commit": short_commit(git_commit()),
             "made_with": made_sentence({"machine": machine(), "versions": versions()}),
             "returns": " ".join(f"{value:.4f}" for value in returns),
