@@ -54,16 +54,17 @@ def test_where_the_turn_is_to_explore_actions_are_drawn(bundle):
     assert answer.exploring
 
 
-def test_an_answer_tells_the_ensembles_disagreement_and_its_bounds(bundle):
-    answer = learned(bundle).answer(SEEN, np.random.default_rng(0))
-    assert answer.disagreement == Disagreement(bundle)(SEEN.state, answer.action)
+def test_where_it_is_asked_for_an_answer_tells_the_ensembles_disagreement_and_its_bounds(bundle):
+    answer = learned(bundle, gate=True).answer(SEEN, np.random.default_rng(0))
+    assert answer.disagreement == Disagreement(bundle, TASK)(SEEN.state, answer.action)
     assert answer.disagreement > 0
     bounds = bundle.metadata.disagreement
     assert (answer.slow_above, answer.hold_above) == (bounds.slow_above, bounds.hold_above)
     metadata = dataclasses.replace(bundle.metadata, disagreement=None)
-    alone = learned(dataclasses.replace(bundle, metadata=metadata, ensemble_onnx=b""))
-    answer = alone.answer(SEEN, np.random.default_rng(0))
-    assert (answer.disagreement, answer.slow_above, answer.hold_above) == (0.0, 0.0, 0.0), "no gate"
+    alone = learned(dataclasses.replace(bundle, metadata=metadata, ensemble_onnx=b""), gate=True)
+    for policy in (alone, learned(bundle)):
+        answer = policy.answer(SEEN, np.random.default_rng(0))
+        assert (answer.disagreement, answer.slow_above, answer.hold_above) == (0.0, 0.0, 0.0), "no gate"
 
 
 def test_others_act_from_begin_on_and_not_before(bundle):

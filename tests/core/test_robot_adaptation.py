@@ -14,7 +14,7 @@ from mbrl_core.robot_adaptation import RobotAdaptation
 from mbrl_core.types import TIME_LIMIT, StepFlag
 
 TASK = PointTask()
-QUICK = AdaptationConfig(evaluate_episodes=2, explore_episodes=2, inner_steps=3)
+QUICK = AdaptationConfig(evaluate_episodes=2, explore_episodes=2, route="real", inner_steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,14 @@ def test_nothing_happens_until_it_is_asked_and_then_what_was_evaluated_counts(bu
     assert asked.reason == "begun: 1 inner step after 0 evaluating and 2 exploring episodes"
     assert robot.play(2).inner_steps == 1
     assert robot.play().episodes_used == 2
+
+
+def test_asked_for_no_number_it_takes_as_many_as_usual(bundle):
+    robot = Robot(bundle)
+    assert robot.adaptation.adapt(0).reason == "begun: 3 inner steps after 2 evaluating and 2 exploring episodes"
+    usual = Robot(bundle, dataclasses.replace(QUICK, inner_steps=0))
+    assert usual.adaptation.adapt(0).reason.startswith("begun: 1 inner step after ")
+    assert "expected 1 to 1 (adaptation.inner_steps), or 0" in usual.adaptation.adapt(2).reason
 
 
 def test_asked_while_it_explores_anyway_it_uses_the_episodes_there_are(bundle):
@@ -287,10 +295,11 @@ def test_what_cannot_be_written_is_told_and_acts_all_the_same(bundle, tmp_path):
 
 def test_a_request_out_of_bounds_or_to_a_bundle_that_does_not_adapt_is_refused(bundle):
     robot = Robot(bundle)
-    for steps in (0, 4):
+    for steps in (-1, 4):
         outcome = robot.adaptation.adapt(steps)
         assert not outcome.granted
-        assert outcome.reason == f"refused: inner_steps: expected 1 to 3 (adaptation.inner_steps), got {steps}"
+        expected = "expected 1 to 3 (adaptation.inner_steps), or 0 for as many"
+        assert outcome.reason == f"refused: inner_steps: {expected}, got {steps}"
     metadata = dataclasses.replace(bundle.metadata, adaptation=None)
     fixed = dataclasses.replace(bundle, metadata=metadata, adapt_onnx=b"", step_sizes=None, value={})
     robot = Robot(fixed, dataclasses.replace(QUICK, after_episodes=2))

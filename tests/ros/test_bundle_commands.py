@@ -101,7 +101,7 @@ def test_an_offline_step_is_the_robots_to_the_bit_and_takes_no_torch(world):
     assert ended.returncode == 0, ended.stderr
     left_out = "1 by another version than 3, 1 by a policy that was adapted, 1 without exploration"
     assert f"3 of 6 episodes used; left out: {left_out}" in ended.stdout
-    assert "version 3 after 3 of 3 steps on 3 episodes" in ended.stdout
+    assert "version 3 after 3 of 3 steps, real, on 3 episodes" in ended.stdout
     robot, theta = Adapter(bundle, task), bundle.theta
     used = [read_episode(path) for path in sorted((folder / "run/episodes").iterdir())[:3]]
     assert all(episode.exploring for episode in used)
@@ -136,7 +136,7 @@ def test_a_step_that_goes_too_far_is_not_taken(pendulum, capsys):
     tight = dataclasses.replace(bundle.metadata.adaptation, max_kl=1e-9)
     bundle = dataclasses.replace(bundle, metadata=dataclasses.replace(bundle.metadata, adaptation=tight))
     assert adapt_here(folder, bundle) == 1
-    assert "step 1 is not taken: KL of the step: expected at most 1e-09 nats" in capsys.readouterr().out
+    assert "the next step is not taken: KL of the step: expected at most 1e-09 nats" in capsys.readouterr().out
     assert not (folder / "adapted.mbrl").exists()
 
 
@@ -152,7 +152,9 @@ def test_the_last_good_step_is_kept(pendulum, capsys):
     while not robot.why_refused(step := robot.step(theta, batch)):
         theta, taken = step.theta, taken + 1
     assert 1 < taken < 20
-    assert f"step {taken + 1} is not taken: KL of the step: expected at most 0.05 nats" in shown
+    assert "the next step is not taken: KL of the step: expected at most 0.05 nats" in shown
+    assert shown.count("step: loss ") == taken + 1
+    assert f"version 3 after {taken} of 20 steps" in shown
     assert np.array_equal(Bundle.load(folder / "adapted.mbrl").theta, theta)
 
 

@@ -35,7 +35,8 @@ def test_help_names_every_command(capsys):
             ["call", "go"],
             "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset', 'adapt', 'rollback'], got 'go'",
         ),
-        (["call", "adapt", "--inner-steps", "0"], "mbrl call.inner_steps: expected at least 1, got 0"),
+        (["call", "adapt", "--inner-steps", "-1"], "mbrl call.inner_steps: expected at least 0, got -1"),
+        (["call", "adapt", "--inner-steps", "201"], "mbrl call.inner_steps: expected at most 200, got 201"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, tmp_path, monkeypatch):

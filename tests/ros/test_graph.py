@@ -103,6 +103,14 @@ def test_a_deployed_policy_is_told_when_to_adapt_and_others_are_not(bundle):
         assert not any(name.startswith("adapt") for name in parameters(config, "policy"))
 
 
+def test_the_gate_is_asked_for_in_deployment_unless_it_is_not_wanted(bundle):
+    deployed = dataclasses.replace(LEARNED, bundle=str(bundle))
+    assert parameters(deployed, "policy")["gate"] is True
+    assert parameters(dataclasses.replace(deployed, gate=False), "policy")["gate"] is False
+    for config in (SIM, REAL, RANDOM):
+        assert "gate" not in parameters(config, "policy")
+
+
 def test_adapted_parameters_of_arms_and_of_the_twin_are_kept_apart(bundle, tmp_path):
     on_twin = dataclasses.replace(LEARNED, bundle=str(bundle), run_dir=str(tmp_path / "run"))
     on_arm = dataclasses.replace(on_twin, port="/dev/ttyUSB0")
@@ -138,7 +146,7 @@ def test_parameters_from_a_file_replace_those_of_the_graph(tmp_path):
         (dataclasses.replace(REAL, port=""), "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (dataclasses.replace(RANDOM, actor="best"), "actor: expected one of"),
         (dataclasses.replace(RANDOM, actor="learned"), "bundle: expected a policy file"),
-        (dataclasses.replace(LEARNED, inner_steps=0), "inner_steps: expected at least 1, got 0"),
+        (dataclasses.replace(LEARNED, inner_steps=-1), "inner_steps: expected at least 0, got -1"),
         (dataclasses.replace(ARM, speed=2.0), "speed: expected 1.0 on an arm"),
         (dataclasses.replace(SIM, speed=0.0), "speed: expected at least 0.1, got 0.0"),
         (dataclasses.replace(SIM, namespace="a b"), "namespace: expected a ROS name"),

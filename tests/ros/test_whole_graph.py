@@ -44,6 +44,8 @@ QUICK = """model_learning:
 FEW_EPISODES = """policy:
   adaptation.evaluate_episodes: 2
   adaptation.explore_episodes: 2
+  adaptation.route: real
+  adaptation.inner_steps: 1
 """
 WATCHDOG_S, POLICY_HZ = 0.15, 20
 STILL_RAD = 0.02  # two counts of each servo and its noise
