@@ -1,7 +1,6 @@
 """`mbrl adapt`: the inner step of the robot on recorded episodes, to the same numbers. No ROS, no torch."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +55,8 @@ def adapt(config: AdaptConfig) -> int:
     episodes = _acted_in(bundle, _read(config.episodes, bundle.metadata))
     route = config.route if bundle.ensemble_onnx else "real"
     most = config.inner_steps or USUAL_STEPS[route]
-    begin = partial(begin_steps, route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
-    done = attempt(begin, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
+    steps = begin_steps(route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
+    done = attempt(lambda: steps, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
     if done.refusal:
         print(f"the next step is not taken: {done.refusal}")
     if not done.taken:
