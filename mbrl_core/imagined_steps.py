@@ -44,12 +44,13 @@ class ImaginedSteps:
           config: settings.
 
         Raises:
-          ValueError: the bundle has no ensemble, a setting is out of bounds, or no step of the episodes counts.
+          ValueError: the bundle has no ensemble, a setting is out of bounds, no step of the episodes counts, or
+            one is not of the task's widths.
         """
         check(config.gap)
         self._task, self._adapter, self._config = task, adapter, check(config)
         self._rng = np.random.default_rng(config.seed)
-        model, real = WorldModel(bundle, task), transitions(episodes)
+        model, real = WorldModel(bundle, task), transitions(task, episodes)
         goals = np.asarray(task.sample_goal(self._rng, GOALS))
         self.gap = fit_gap(task, model, real, goals, config.gap)
         self._world, self._states = ImaginedWorld(task, model, self.gap), real.states

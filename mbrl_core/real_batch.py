@@ -38,16 +38,26 @@ class RealSteps(NamedTuple):
     weights: Single  # (T,)
 
 
+def check_widths(task: Task, episode: Episode) -> None:
+    """Refuse an episode of another task.
+
+    Raises:
+      ValueError: states, goal or actions are not of the task's widths.
+    """
+    widths = {"states": task.state_dim, "goal": task.goal_dim}
+    for name, width in (widths | dict.fromkeys(("actions_asked", "actions_sent"), task.action_dim)).items():
+        shape = getattr(episode, name).shape
+        if shape[-1:] != (width,):
+            raise refuse(f"episode.{name}", f"width {width}", shape)
+
+
 def observations(task: Task, episode: Episode) -> Vector:
     """What the policy saw, and where the episode ended: (T+1, O), raw units.
 
     Raises:
-      ValueError: states or goal are not of the task's widths.
+      ValueError: as for `check_widths`.
     """
-    for name, width in (("states", task.state_dim), ("goal", task.goal_dim)):
-        shape = getattr(episode, name).shape
-        if shape[-1:] != (width,):
-            raise refuse(f"episode.{name}", f"width {width}", shape)
+    check_widths(task, episode)
     goals = np.broadcast_to(episode.goal, (len(episode.states), task.goal_dim))
     return np.asarray(task.observe(np.asarray(episode.states, dtype=np.float64), goals))
 
@@ -80,7 +90,7 @@ def real_steps(
     joined = standardised_advantages(np.concatenate(raw), np.concatenate(weights), (-1,))
     advantages = np.split(joined, np.cumsum([episode.steps for episode in episodes])[:-1])
     return [
-        RealSteps(*(_single(column) for column in (rows[:-1], _drawn(task, episode), advantage, weight)))
+        RealSteps(*(_single(column) for column in (rows[:-1], episode.actions_asked, advantage, weight)))
         for episode, rows, advantage, weight in zip(episodes, obs, advantages, weights, strict=True)
     ]
 
@@ -113,12 +123,6 @@ def _advantages(episode: Episode, values: Vector, discount: float, trace: float)
     rewards = np.asarray(episode.rewards, dtype=np.float64)[:, None]
     advantages, _ = gae(rewards, np.asarray(values, dtype=np.float64)[:, None], discount, trace, ends)
     return np.asarray(advantages[:, 0])
-
-
-def _drawn(task: Task, episode: Episode) -> Vector:
-    if episode.actions_asked.shape[-1:] != (task.action_dim,):
-        raise refuse("episode.actions_asked", f"width {task.action_dim}", episode.actions_asked.shape)
-    return episode.actions_asked
 
 
 def _single(array: Vector) -> Single:

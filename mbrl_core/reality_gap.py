@@ -15,6 +15,7 @@ import numpy as np
 
 from mbrl_core.config import refuse
 from mbrl_core.imagined_config import GapConfig
+from mbrl_core.real_batch import check_widths
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode, StepFlag, Vector
 from mbrl_core.world_model import Prediction, WorldModel
@@ -46,12 +47,14 @@ class RealTransitions:
     rewards: Vector  # (B,)
 
 
-def transitions(episodes: Sequence[Episode]) -> RealTransitions:
+def transitions(task: Task, episodes: Sequence[Episode]) -> RealTransitions:
     """Put the steps of episodes together.
 
     Raises:
-      ValueError: no step counts.
+      ValueError: no step counts, or an episode is not of the task's widths.
     """
+    for episode in episodes:
+        check_widths(task, episode)
     rows = [(episode.flags & StepFlag.GAP) == 0 for episode in episodes]
     if not any(row.any() for row in rows):
         raise refuse("episodes", "at least one step without a gap", f"{len(episodes)} episodes")
