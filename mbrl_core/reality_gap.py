@@ -77,8 +77,10 @@ def fit_gap(task: Task, model: WorldModel, real: RealTransitions, goals: Vector,
       config: settings.
     """
     offset = np.zeros(task.goal_dim)
-    if task.goal_dim and config.goal_prior > 0:
-        offset = _goal_offset(task, real, config.goal_prior * goals.std(0))
+    varies = np.ptp(goals, axis=0) > 0  # in a direction in which no two goals differ the prior has no unit
+    if varies.any() and config.goal_prior > 0:
+        axes = np.eye(task.goal_dim)[varies]
+        offset = _goal_offset(task, real, axes, config.goal_prior * goals.std(0)[varies]) @ axes
     return RealityGap(_residual_weights(task, model, real, config.ridge), offset)
 
 
@@ -93,11 +95,11 @@ def _residual_weights(task: Task, model: WorldModel, real: RealTransitions, ridg
     return np.asarray(np.linalg.solve(curvature, transposed @ errors))
 
 
-def _goal_offset(task: Task, real: RealTransitions, prior: Vector) -> Vector:
-    """(G,); `prior` holds its standard deviation, (G,)."""
+def _goal_offset(task: Task, real: RealTransitions, axes: Vector, prior: Vector) -> Vector:
+    """(F,), along axes (F, G); `prior` holds its standard deviation, (F,)."""
 
     def rewards(offset: Vector) -> Vector:
-        return np.asarray(task.reward(real.states, real.actions, real.next_states, real.goals + offset))
+        return np.asarray(task.reward(real.states, real.actions, real.next_states, real.goals + offset @ axes))
 
     offset, nudges = np.zeros(len(prior)), np.diag(1e-3 * prior)
     floor = max(SMALLEST_REWARD_ERROR * float(real.rewards.std()), 1e-9)
