@@ -30,6 +30,7 @@ def start(module, *parameters, domain="0"):
     [
         ("twin", "sped:=2.0", "twin.sped: expected one of ["),
         ("twin", "speed:=-1.0", "twin.speed: expected at least 0.01, got -1.0"),
+        ("twin", "perturbation.stiffness:=0.5", "perturbation.joint: expected one of ['shoulder_pan'"),
         ("twin", "speed:=fast", "twin.speed: expected float, got 'fast'"),
         ("robot_interface", "command_timeout_s:=.nan", "robot_interface.command_timeout_s: expected a finite number"),
         ("policy", "actor:=best", "policy.actor: expected one of ['learned', 'zero', 'random'], got 'best'"),

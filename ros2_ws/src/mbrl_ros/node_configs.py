@@ -16,7 +16,7 @@ DEMONSTRATIONS_DOC = "folder of recorded episodes that learning begins with, or 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinConfig:
-    """The arm's twin behind its emulated bus."""
+    """The arm's twin behind its emulated bus; how it differs from its profile follows under `perturbation.`."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
     port: str = setting("", doc="path to make as a link to the pseudo-terminal; empty = none")
