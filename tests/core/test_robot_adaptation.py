@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes.adapting_bundle import adapting_bundle
+from fakes.adapting_bundle import adapting_bundle, imagining
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
 from mbrl_core.adaptation_config import AdaptationConfig
 from mbrl_core.adapter import Adapter
+from mbrl_core.imagined_config import ImaginedStepsConfig
+from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.robot_adaptation import RobotAdaptation
 from mbrl_core.types import TIME_LIMIT, StepFlag
 
@@ -91,6 +93,43 @@ def test_the_step_is_the_adapters_own_on_exactly_the_exploring_episodes(bundle):
     outcome = robot.adaptation.outcome
     assert (outcome.kl, outcome.gradient_norm) == (second.kl, second.gradient_norm)
     assert outcome.surrogate == pytest.approx(first.loss - second.loss_after)
+
+
+IMAGINED = dataclasses.replace(
+    QUICK, after_episodes=2, route="imagined", imagined=ImaginedStepsConfig(rollouts=20, horizon=5)
+)
+
+
+def test_with_an_ensemble_the_steps_are_imagined_in_what_exactly_the_exploring_episodes_set_right(bundle):
+    given = imagining(bundle, TASK, [point_episode(np.random.default_rng(seed)) for seed in range(3)])
+    robot = Robot(given, IMAGINED)
+    assert robot.play(4).reason == "accepted: 3 inner steps on 2 episodes"
+    route, theta = ImaginedSteps(given, TASK, robot.adapter, robot.played[2:4], IMAGINED.imagined), given.theta
+    for _ in range(3):
+        step = route(theta)
+        theta = step.theta
+    assert np.array_equal(robot.theta, theta)
+    assert (robot.adaptation.outcome.kl, robot.adaptation.outcome.inner_steps) == (step.kl, 3)
+    usual = Robot(given, dataclasses.replace(IMAGINED, inner_steps=0))
+    assert usual.adaptation.adapt(0).reason.startswith("begun: 40 inner steps after ")
+
+
+def test_without_an_ensemble_the_steps_are_real_ones(bundle):
+    by_name = Robot(bundle, dataclasses.replace(QUICK, after_episodes=2))
+    robot = Robot(bundle, IMAGINED)
+    for one in (by_name, robot):
+        assert one.play(4).inner_steps == 3
+    assert np.array_equal(robot.theta, by_name.theta)
+    usual = Robot(bundle, dataclasses.replace(IMAGINED, inner_steps=0))
+    assert usual.adaptation.adapt(0).reason.startswith("begun: 1 inner step after ")
+
+
+def test_an_imagination_that_is_not_finite_is_refused_and_the_policy_goes_on(bundle):
+    broken = imagining(bundle, TASK, [point_episode(np.random.default_rng(0))], break_with=np.nan)
+    outcome = Robot(broken, IMAGINED).play(4)
+    assert (outcome.accepted, outcome.inner_steps) == (False, 0)
+    refusal = "refused: imagination: expected finite rewards and states, got 'NaN or infinity'; the meta-policy acts"
+    assert outcome.reason == refusal
 
 
 def test_nothing_happens_until_it_is_asked_and_then_what_was_evaluated_counts(bundle):

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes.adapting_bundle import imagining
 
 from mbrl_core.actor import Actor
+from mbrl_core.adaptation_config import ROUTES, AdaptationConfig
 from mbrl_core.adapter import Adapter
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.algorithms.inner_step import uniform_step_sizes
@@ -20,7 +22,9 @@ from mbrl_core.bundle import AdaptationMetadata, Bundle
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, PolicyConfig
 from mbrl_core.replay import read_episode, write_episode
+from mbrl_core.robot_adaptation import RobotAdaptation
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
+from mbrl_core.types import TIME_LIMIT
 from mbrl_ros import cli
 from mbrl_sim import gym_collect, profile_path, reach_env
 from mbrl_sim.environment import open_environment
@@ -112,6 +116,26 @@ def test_an_offline_step_is_the_robots_to_the_bit_and_takes_no_torch(world):
     assert np.array_equal(adapted.theta, theta)
     assert not np.array_equal(adapted.theta, bundle.theta)
     assert dataclasses.replace(adapted.metadata, files=(), parameters=0) == bundle.metadata
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_offline_and_on_the_robot_the_same_episodes_give_the_same_policy_to_the_bit(route, world):
+    bundle, folder, task, without = world
+    read = [read_episode(path) for path in sorted((folder / "run/episodes").iterdir())]
+    bundle = imagining(bundle, task, read)
+    bundle.save(folder / "imagining.mbrl")
+    files = ["--bundle", folder / "imagining.mbrl", "--episodes", folder / "run", "--out", folder / "adapted.mbrl"]
+    ended = mbrl("adapt", *files, "--route", route, "--inner-steps", 3, without=without)
+    assert ended.returncode == 0, ended.stderr
+    assert f"version 3 after 3 of 3 steps, {route}, on 3 episodes" in ended.stdout
+    config = AdaptationConfig(after_episodes=3, evaluate_episodes=2, route=route, inner_steps=3)
+    robot = RobotAdaptation(bundle, Adapter(bundle, task), config)
+    for episode in (read[3], read[3], *read[:3]):
+        whole = dataclasses.replace(episode, end_reason=TIME_LIMIT)
+        outcome = robot.add(whole, robot.turn)
+    assert outcome.reason == "accepted: 3 inner steps on 3 episodes"
+    assert np.array_equal(Bundle.load(folder / "adapted.mbrl").theta, robot.turn.bundle.theta)
+    assert not np.array_equal(robot.turn.bundle.theta, bundle.theta)
 
 
 def adapt_here(folder, bundle, *more):
