@@ -11,12 +11,12 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 from builtin_interfaces.msg import Time  # noqa: E402
-from fakes.adapting_bundle import adapting_bundle  # noqa: E402
+from fakes.adapting_bundle import adapting_bundle, imagining  # noqa: E402
 
 from mbrl_core.arm import load_profile  # noqa: E402
 from mbrl_core.episode_recorder import EpisodeRecorder  # noqa: E402
 from mbrl_core.tasks.reach import ReachTask  # noqa: E402
-from mbrl_core.types import TIME_LIMIT, Observation, StepFlag  # noqa: E402
+from mbrl_core.types import TIME_LIMIT, Action, Observation, StepFlag  # noqa: E402
 from mbrl_msgs import msg, srv  # noqa: E402
 from mbrl_ros import conversions  # noqa: E402
 from mbrl_ros.delivery import LATCHED, NEWEST, WHOLE  # noqa: E402
@@ -31,10 +31,23 @@ def bundle():
     return adapting_bundle(TASK)
 
 
+def moved(rng):
+    """An episode of random actions that the joints follow as joints do: late, and not quite."""
+    state = TASK.state(TASK.home, np.zeros(5), TASK.home)
+    recorder = EpisodeRecorder(TASK, episode=0, goal=TASK.sample_goal(rng, 1)[0], state=state, stamp_s=0.0)
+    for step in range(TASK.steps):
+        action = Action(seq=step, episode=0, action=rng.uniform(-1, 1, 5))
+        target = TASK.increment.next_target(state[10:], action.action)
+        change = 0.7 * (target - state[:5]) + 0.002 * rng.standard_normal(5)
+        state = TASK.state(state[:5] + change, change / TASK.profile.step_s, target)
+        recorder.add(action, StepFlag(0), state, (step + 1) * TASK.profile.step_s)
+    return recorder.finish(TIME_LIMIT, reset_s=0.0)
+
+
 class Rig:
     """The policy node with a peer that plays the arm, the operator and the learner; the arm's joints obey at once."""
 
-    def __init__(self, folder, bundle, domain, *, deterministic=True):
+    def __init__(self, folder, bundle, domain, *, deterministic=True, **changes):
         self.folder = folder
         bundle.save(folder / "policy.mbrl")
         parameters = {
@@ -45,7 +58,7 @@ class Rig:
             "adaptation.explore_episodes": 2,
             "adaptation.route": "real",
             "adaptation.inner_steps": 1,
-        }
+        } | {name.replace("__", "."): value for name, value in changes.items()}
         arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
         rclpy.init(args=["--ros-args", *arguments], domain_id=int(domain))
         self.node, self.peer = PolicyNode(), rclpy.create_node("peer")
@@ -139,6 +152,26 @@ def test_it_explores_adapts_and_rolls_back_when_it_is_asked(rig):
     assert (answer.success, answer.message) == (True, "rolled back from inner step 1 to the meta-policy")
     assert not (rig.folder / "adapted").exists()
     assert rig.play().inner_steps == 0
+
+
+def test_with_an_ensemble_it_imagines_its_inner_steps_and_tells_the_gate_where_it_is_asked(
+    tmp_path, bundle, unique_domain
+):
+    seen = [moved(np.random.default_rng(seed)) for seed in range(2)]
+    given = imagining(bundle, TASK, seen)
+    changes = {"adaptation__route": "imagined", "adaptation__inner_steps": 3, "adaptation__imagined__rollouts": 20}
+    rig = Rig(tmp_path, given, unique_domain, gate="true", **changes)
+    try:
+        rig.play()
+        assert rig.adapt().message == "begun: 3 inner steps after 1 evaluating and 2 exploring episodes"
+        for _ in range(3):
+            status = rig.play()
+        assert (status.phase, status.inner_steps, status.episodes_used) == ("adapted", 3, 2)
+        assert 0.005 < status.kl < 0.02, "each as long as imagined steps are, 0.01 nats"
+        assert rig.actions[-1].disagreement > 0
+        assert rig.actions[-1].hold_above == pytest.approx(given.metadata.disagreement.hold_above)
+    finally:
+        rig.close()
 
 
 def test_who_acts_changes_at_the_first_step_of_an_episode_only(rig):
