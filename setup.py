@@ -13,9 +13,7 @@ MOVED = {"mbrl_sim": "sim", "mbrl_ros": "ros2_ws/src/mbrl_ros"}
 
 def moved_packages() -> list[str]:
     """Return mbrl_sim and mbrl_ros with what lies below them."""
-    return [
-        name for top, folder in MOVED.items() for name in (top, *(f"{top}.{sub}" for sub in find_packages(folder)))
-    ]
+    return [name for top, folder in MOVED.items() for name in (top, *(f"{top}.{sub}" for sub in find_packages(folder)))]
 
 
 setup(

@@ -54,7 +54,7 @@ class KeptResults:
         made = json.loads((folder / CONFIG).read_text())["made_with"]
         key = {"run": run, "steps": str(steps), "seed": str(seed)}
         figures = {name: "" if summary.get(name) is None else str(summary[name]) for name in FIGURES}
-        origin = {"commit": _short(made["commit"]), "made_with": _made_with(made)}
+        origin = {"commit": short_commit(made["commit"]), "made_with": made_sentence(made)}
         self._results[run, steps, seed] = key | figures | origin
         curve = [{name: line[name] for name in CURVE} for line in _read(folder / PROGRESS)]
         self._curves[run, seed] = [
@@ -93,14 +93,15 @@ def _write(path: Path, names: tuple[str, ...], lines: Iterable[Line]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def _made_with(made: dict[str, Any]) -> str:
+def made_sentence(made: dict[str, Any]) -> str:
     """Machine and versions as a sentence."""
     machine, versions = made["machine"], made["versions"]
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{machine['cores']} cores of {machine['cpu']}, {machine['system']}; {libraries}."
 
 
-def _short(commit: str | None) -> str:
+def short_commit(commit: str | None) -> str:
+    """Its first digits, `-dirty` kept."""
     if commit is None:
         return "unknown"
     digits, dash, rest = commit.partition("-")

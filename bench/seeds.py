@@ -12,8 +12,9 @@ from pathlib import Path
 COLUMNS = {
     "seed": lambda run: str(run["seed"]),
     "goals reached": lambda run: f"{100 * run['success_rate']:.0f} %",
-    "median, 95 % distance": lambda run: f"{1e3 * run['final_distance_m_median']:.1f}, "
-    f"{1e3 * run['final_distance_m_p95']:.1f} mm",
+    "median, 95 % distance": lambda run: (
+        f"{1e3 * run['final_distance_m_median']:.1f}, {1e3 * run['final_distance_m_p95']:.1f} mm"
+    ),
     "zero, random": lambda run: f"{100 * run['zero_success_rate']:.0f} %, {100 * run['random_success_rate']:.0f} %",
     "real steps": lambda run: str(run["real_steps"]),
     "random episodes": lambda run: str(run["random_episodes"]),

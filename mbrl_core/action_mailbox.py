@@ -8,6 +8,10 @@ import numpy as np
 
 from mbrl_core.types import Action
 
+# Of any component of an action. A draw outside [-1, 1] is in order and is cut later; one that is a hundred times too
+# large comes from a network that has diverged or was fed wrong units. Cut to full speed it would look like any other.
+LARGEST_DRAW = 100.0
+
 
 class ActionMailbox:
     """Between the thread that receives actions and the control loop."""
@@ -64,7 +68,7 @@ class ActionMailbox:
             return "wrong length"
         if not np.isfinite(action.action).all():
             return "not finite"
-        if np.abs(action.action).max() > 1.0:
+        if np.abs(action.action).max() > LARGEST_DRAW:
             return "out of range"
         if self._action is not None:
             return "second answer"

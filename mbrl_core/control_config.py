@@ -49,6 +49,8 @@ class Counters:
     bus_errors: int = 0
     late: int = 0
     clamped: int = 0
+    slowed: int = 0  # steps made smaller by the disagreement gate
+    held: int = 0  # those of them that it let nothing through of
     watchdog_trips: int = 0
     real_steps: int = 0
     episodes: int = 0

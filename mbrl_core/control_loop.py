@@ -10,34 +10,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from mbrl_core.action_mailbox import ActionMailbox
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters, Mode
+from mbrl_core.disagreement_gate import share_allowed
 from mbrl_core.episode_recorder import EpisodeRecorder
 from mbrl_core.guarded_arm import Arm, GuardedArm
 from mbrl_core.kinematics import Chain
+from mbrl_core.policy_step import PolicyStep
 from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.safety import Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import Action, Episode, Observation, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
 
 ANSWER_S = 5.0  # wall time that the loop has to carry out what it was asked
 SHORTEST_CYCLE = 0.8  # of a period: a loop that is late catches up no faster, and never with a burst of commands
-
-
-@dataclass
-class _Step:
-    """The policy step under way."""
-
-    tick: int = 0
-    action: Action | None = None
-    target: Vector | None = None  # (J,) rad, at the end of the step
-    flags: StepFlag = field(default_factory=lambda: StepFlag(0))
 
 
 class ControlLoop:
@@ -69,7 +60,7 @@ class ControlLoop:
         self.mode, self.reason = Mode.INACTIVE, ""
         self._latched = ""  # why; kept through deactivation
         self._seq = 0
-        self._step = _Step()
+        self._step = PolicyStep()
         self._recorder: EpisodeRecorder | None = None
         self._goal = np.zeros(task.goal_dim)
         self._reset_began_s = self._home_since_s = self._reset_s = 0.0
@@ -279,25 +270,37 @@ class ControlLoop:
     def _take_action(self, target: Vector) -> None:
         if self._step.action is not None:
             return
-        self._step.action = self.mailbox.take()
-        if self._step.action is None:
+        self._step.action = action = self.mailbox.take()
+        if action is None:
             return
-        self._step.target = self._task.increment.next_target(target, self._step.action.action)
+        self._step.share = self._allow(action)
+        asked = self._step.share * np.clip(action.action, -1.0, 1.0)  # cut first: half of a drawn 3 must not stay 1
+        self._step.target = self._task.increment.next_target(target, asked)
         if self._step.tick > 0:
             self._step.flags |= StepFlag.LATE
             self.counters.late += 1
 
+    def _allow(self, action: Action) -> float:
+        """Ask the disagreement gate, count what it answers and say why."""
+        share = share_allowed(action.disagreement, action.slow_above, action.hold_above)
+        self.counters.slowed += share < 1.0
+        self.counters.held += share == 0.0
+        bounds = f"slows above {action.slow_above:g}, holds from {action.hold_above:g}"
+        self.reason = "" if share == 1.0 else f"disagreement {action.disagreement:g}: {bounds}"
+        return share
+
     def _close_step(self, reading: ArmReading) -> None:
-        step, self._step = self._step, _Step()
+        step, self._step = self._step, PolicyStep()
         if self._recorder is None:
             return
         if step.action is None:
             step.flags |= StepFlag.GAP
-        self._recorder.add(step.action, step.flags, self._state(reading), self._robot_time(reading))
+        state, stamp_s = self._state(reading), self._robot_time(reading)
+        self._recorder.add(step.action, step.flags, state, stamp_s, share=step.share)
         self.counters.real_steps += 1
         budget = self._config.max_steps
         if self._recorder.steps == self._task.steps:
-            self._end_episode("time limit", reading)
+            self._end_episode(TIME_LIMIT, reading)
         elif budget and self.counters.real_steps >= budget:
             self._end_episode("step budget", reading)
 
@@ -305,7 +308,7 @@ class ControlLoop:
 
     def _begin_episode(self, reading: ArmReading) -> None:
         self._goal = self._task.sample_goal(self._rng, 1)[0]
-        self._step = _Step()
+        self._step = PolicyStep()
         now_s = self._robot_time(reading)
         self._reset_s = now_s - self._reset_began_s
         self._recorder = EpisodeRecorder(

@@ -20,7 +20,10 @@ from safetensors.numpy import save as save_tensors
 from mbrl_core.config import refuse
 from mbrl_core.types import Episode, StepFlag, Vector
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# What files of older schemas lack, and what they are read with: recorded robot data is precious. Whether their actions
+# were drawn is not known; False keeps them from where only drawn ones will do.
+_LACKING: dict[int, dict[str, Any]] = {1: {"exploring": False}}
 HOLDOUT_EVERY = 10
 TEMPORARY = ".partial"
 _TENSORS = ("states", "goal", "actions_asked", "actions_sent", "rewards", "stamps_s", "flags", "policy_versions")
@@ -212,8 +215,9 @@ def read_episode(path: Path) -> Episode:
     if not isinstance(header, dict):
         raise refuse(f"{path.name}: header", "a mapping", header)
     version = header.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
-        raise refuse(f"{path.name}: schema_version", SCHEMA_VERSION, version)
+    if version not in (*_LACKING, SCHEMA_VERSION):
+        raise refuse(f"{path.name}: schema_version", [*_LACKING, SCHEMA_VERSION], version)
+    header |= _LACKING.get(version, {})
     fields = {field.name for field in dataclasses.fields(Episode)}
     if set(header) | set(tensors) != fields or set(tensors) != set(_TENSORS):
         raise refuse(f"{path.name}: fields", sorted(fields), sorted(set(header) | set(tensors)))

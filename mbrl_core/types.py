@@ -6,7 +6,7 @@ Axis letters, used in every docstring:
 
 State is what the arm is (joint angles, velocities, targets) or the environment shows: the ensemble predicts it.
 Observation is what the policy sees (state, what follows from it, and the goal): it is computed, never learned. An
-action lies in [-1, 1].
+action lies in [-1, 1] when it is sent; as a policy draws it, it may lie outside.
 Units are SI and radians. Arrays are numpy on the robot and torch in the learner; functions marked `xp` take both.
 """
 
@@ -22,11 +22,13 @@ from mbrl_core.config import refuse
 Array = Any  # an `xp` array: numpy.ndarray or torch.Tensor
 Vector = NDArray[np.float64]
 
+TIME_LIMIT = "time limit"  # end_reason of an episode that was as long as its task wants it
+
 
 class StepFlag(IntFlag):
     """What happened to a step of an episode; the values of mbrl_msgs/Episode."""
 
-    CLAMPED = 1  # sent and asked differ by more than 0.05: a joint limit, the tip's speed limit, the safety function
+    CLAMPED = 1  # sent and asked, cut to [-1, 1] and slowed, differ by more than 0.05: a limit of joint, tip, safety
     LATE = 2  # the action came after the step had begun to move
     GAP = 4  # a reading, a write or an action is missing in the step, or it did not last as long as it should
     SLOWED = 8  # the ensemble disagreed more than on its training data: a smaller action was sent
@@ -53,9 +55,9 @@ class Episode:
     success: bool = False  # where the task has a goal
     final_distance_m: float = 0.0  # from the goal, where the task has one
     reset_s: float = 0.0  # duration of the reset motion before the episode, robot time
-    member: int = -1
+    member: int = -1  # of the last action, as inner_steps; where either changed, end_reason tells from which step on
     inner_steps: int = 0  # adaptation steps that the acting policy had taken
-    exploring: bool = False  # actions were drawn from the policy's distribution; otherwise its mean acted
+    exploring: bool = False  # any action was drawn from the policy's distribution; otherwise its mean acted
 
     def __post_init__(self) -> None:
         """Raise ValueError where lengths contradict each other or a number is not finite."""

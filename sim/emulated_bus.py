@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.robots.feetech_protocol import Packet, decode
+from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.physics import ArmPhysics
 from mbrl_sim.servo_bank import ServoBank
 from mbrl_sim.sim_clock import SimClock
@@ -43,6 +44,7 @@ class Twin:
       seed: of the encoder noise.
       link: where to put a symbolic link to the port, for a fixed name.
       paced: whether bytes take their time on the wire.
+      perturbation: how this arm differs from its profile; None = not at all.
 
     Raises:
       ValueError: a speed that is not positive, or a link that would replace something that is no link.
@@ -56,10 +58,11 @@ class Twin:
         seed: int = 0,
         link: str | Path | None = None,
         paced: bool = True,
+        perturbation: Perturbation | None = None,
     ) -> None:
         """Open the port and start."""
         self._clock = SimClock(speed)
-        self._bank = ServoBank(profile, ArmPhysics(profile, seed=seed))
+        self._bank = ServoBank(profile, ArmPhysics(profile, seed=seed, perturbation=perturbation))
         self._byte_s = 10.0 / profile.bus.baud if paced else 0.0
         self._late_s = 0.0
         self._lock = threading.Lock()

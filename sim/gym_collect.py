@@ -6,8 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_core.actor import RandomActor, ZeroActor
-from mbrl_core.episode_recorder import CLAMPED_BY
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Episode, Vector
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_task import GymTask
 
@@ -68,7 +67,6 @@ def run_episode(
         rows.append((asked, action, float(reward)))
         obs = next_obs
     asked_actions, actions, rewards = (np.array(column) for column in zip(*rows, strict=True))
-    clamped = np.abs(actions - asked_actions).max(1) > CLAMPED_BY
     return Episode(
         states=np.array(states),
         goal=goal,
@@ -76,14 +74,15 @@ def run_episode(
         actions_sent=actions,
         rewards=rewards,
         stamps_s=np.arange(len(states)) * task.step_s,
-        flags=np.where(clamped, StepFlag.CLAMPED, 0).astype(np.uint8),
+        flags=np.zeros(len(rows), dtype=np.uint8),  # whatever lies in [-1, 1] is sent as it is
         policy_versions=np.full(len(rows), actor.version, dtype=np.uint32),
         episode=index,
         arm="",
         task=task.name,
         terminated=bool(ends),
         truncated=not ends,
-        end_reason="terminated" if ends else "time limit" if truncated else "step budget",
+        end_reason="terminated" if ends else TIME_LIMIT if truncated else "step budget",
+        exploring=rng is not None,
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
+from mbrl_sim.perturbation import Perturbation, perturbed_model
 
 Array = NDArray[np.float64]
 
@@ -23,16 +24,18 @@ class ArmPhysics:
     Args:
       profile: names the MJCF, the joints and the tool site.
       seed: of `rng`, which whoever measures or perturbs this arm draws from; the motion itself is deterministic.
+      perturbation: how this arm differs from its profile; None = not at all.
 
     Raises:
       ValueError: the MJCF lacks a joint, an actuator or the tool site, or a soft limit lies outside the MJCF's range.
     """
 
-    def __init__(self, profile: ArmProfile, *, seed: int = 0) -> None:
+    def __init__(self, profile: ArmProfile, *, seed: int = 0, perturbation: Perturbation | None = None) -> None:
         """Load the MJCF and put the arm at home."""
         self.profile = profile
         self.rng = np.random.default_rng(seed)
-        self.model = _load_model(profile)
+        differs = perturbation or Perturbation()
+        self.model = _load_model(profile, differs)
         self.data = mujoco.MjData(self.model)
         joints = [_joint_id(self.model, joint.name) for joint in profile.joints]
         self._qpos = self.model.jnt_qposadr[joints]
@@ -44,10 +47,16 @@ class ArmPhysics:
         self._gain: Array = self.model.actuator_gainprm[self._actuator, 0].copy()
         self._bias: Array = self.model.actuator_biasprm[self._actuator, :3].copy()
         self.stall_torque: Array = self.model.actuator_forcerange[self._actuator, 1].copy()
+        self._stiffness_of_arm: Array = np.array(
+            [differs.stiffness if joint.name == differs.joint else 1.0 for joint in profile.joints]
+        )
+        self._delay_s = differs.delay_s
+        self._on_the_way: list[tuple[float, Array]] = []  # s, when a target reaches the servos, and the target
         self._stiffness: Array = np.ones(len(joints))
         self._torque_limit: Array = np.ones(len(joints))
         self._enabled = np.ones(len(joints), dtype=bool)
         self._remainder_s = 0.0
+        self._apply_servo()
         self.reset(profile.vector("home_rad"))
 
     def reset(self, position: Array) -> None:
@@ -67,17 +76,19 @@ class ArmPhysics:
             raise refuse(f"position.{self.profile.joints[index].name}", f"in [{low}, {high}]", float(position[index]))
         mujoco.mj_resetData(self.model, self.data)
         self._remainder_s = 0.0
+        self._on_the_way.clear()
         self.data.qpos[self._qpos] = position
         self.data.ctrl[self._actuator] = position
         mujoco.mj_forward(self.model, self.data)
 
     def set_target(self, position: Array) -> None:
-        """Give every servo its goal: (J_all,), rad.
+        """Give every servo its goal, which a delayed arm follows later: (J_all,), rad.
 
         Raises:
           ValueError: wrong shape or not finite.
         """
-        self.data.ctrl[self._actuator] = self._checked("target", position)
+        self._on_the_way.append((self.time_s + self._delay_s, self._checked("target", position).copy()))
+        self._deliver()
 
     @property
     def torque_enabled(self) -> NDArray[np.bool_]:
@@ -115,6 +126,7 @@ class ArmPhysics:
         """
         if not 0.0 <= duration_s < np.inf:
             raise refuse("duration_s", "at least 0", duration_s)
+        self._deliver()
         step_s = self.model.opt.timestep
         self._remainder_s += duration_s
         steps = int(self._remainder_s / step_s + 1e-6)
@@ -148,6 +160,11 @@ class ArmPhysics:
         mujoco.mj_kinematics(self.model, self.data)
         return np.array(self.data.site_xpos[self._site])
 
+    def _deliver(self) -> None:
+        """Let the targets that have arrived by now reach the servos."""
+        while self._on_the_way and self._on_the_way[0][0] <= self.time_s + 1e-9:
+            self.data.ctrl[self._actuator] = self._on_the_way.pop(0)[1]
+
     def _checked(self, name: str, values: Array) -> Array:
         values = np.asarray(values, dtype=float)
         if values.shape != self._qpos.shape:
@@ -157,7 +174,7 @@ class ArmPhysics:
         return values
 
     def _apply_servo(self) -> None:
-        gain = self._stiffness * self._enabled
+        gain = self._stiffness_of_arm * self._stiffness * self._enabled
         limit = self.stall_torque * self._torque_limit * self._enabled
         self.model.actuator_gainprm[self._actuator, 0] = self._gain * gain
         self.model.actuator_biasprm[self._actuator, 1] = self._bias[:, 1] * gain
@@ -165,10 +182,10 @@ class ArmPhysics:
         self.model.actuator_forcerange[self._actuator] = np.stack([-limit, limit], axis=1)
 
 
-def _load_model(profile: ArmProfile) -> Any:
+def _load_model(profile: ArmProfile, perturbation: Perturbation) -> Any:
     if not profile.mjcf_path.is_file():
         raise refuse(f"{profile.name}.mjcf", "a file", str(profile.mjcf_path))
-    return mujoco.MjModel.from_xml_path(str(profile.mjcf_path))
+    return perturbed_model(profile, perturbation)
 
 
 def _names(model: Any, kind: int, count: int) -> list[str | None]:

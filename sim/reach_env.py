@@ -14,7 +14,8 @@ from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.safety import Limits, Reason, Sent, limit
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import TIME_LIMIT, Episode, StepFlag, Vector
+from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.physics import ArmPhysics
 
 SETTLE_S = 1.0
@@ -25,8 +26,8 @@ class Acts(Protocol):
 
     version: int
 
-    def act(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
-        """(O,) to (A,)."""
+    def draw(self, obs: Vector, rng: np.random.Generator | None = None) -> Vector:
+        """(O,) to (A,), before any limit."""
 
 
 class ReachEnv(gymnasium.Env[Vector, Vector]):
@@ -34,10 +35,13 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, profile: ArmProfile, config: ReachConfig | None = None) -> None:
-        """Build arm and task."""
+    def __init__(
+        self, profile: ArmProfile, config: ReachConfig | None = None, perturbation: Perturbation | None = None
+    ) -> None:
+        """Build arm and task; of a perturbed arm the reward is that of the tip where it truly is."""
         self.task = ReachTask(profile, config)
-        self._profile, self._physics, self._limits = profile, ArmPhysics(profile), Limits.of(profile)
+        self._profile, self._limits = profile, Limits.of(profile)
+        self._physics, self._perturbed = ArmPhysics(profile, perturbation=perturbation), perturbation is not None
         self._home, self._index = profile.vector("home_rad"), profile.controlled
         self._goal: Vector = np.zeros(3)
         self._sent = Sent.at_rest(self._home)
@@ -65,7 +69,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         action = np.asarray(action, dtype=float)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
             raise refuse("action", f"{self.action_space.shape}, finite", action)
-        started, before = self._state(), self._sent.position[self._index]
+        before = self._sent.position[self._index]
         reason = self._move(np.asarray(self.task.increment.next_target(before, action)))
         sent = self.task.increment.action_between(before, self._sent.position[self._index])
         state = self._state()
@@ -76,10 +80,16 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
             "goal": self._goal.copy(),
             "action_sent": sent,
             "flags": StepFlag.CLAMPED if reason else StepFlag(0),
-            "success": bool(self.task.success(state, self._goal)),
+            "success": self.distance() <= self.task.config.tolerance_m,
         }
-        reward = float(self.task.reward(started, sent, state, self._goal))
+        reward = float(self.task.reward_of_distance(self.distance(), sent))
         return np.asarray(self.task.observe(state, self._goal)), reward, False, truncated, info
+
+    def distance(self) -> float:
+        """Distance of the tip from the goal in m: as encoders and the profile's kinematics have it, or as it is."""
+        if self._perturbed:
+            return float(np.linalg.norm(self._physics.tip - self._goal))
+        return float(self.task.distance(self._state(), self._goal))
 
     def _move(self, target: Vector) -> Reason:
         """Ramp to a target (J,) over the bus cycles of one policy step; return what was changed on the way."""
@@ -120,7 +130,7 @@ def run_episode(
     obs, info = env.reset(options=None if goal is None else {"goal": goal})
     states, rows, truncated = [info["state"]], [], False
     while not truncated:
-        action = actor.act(obs, rng)
+        action = actor.draw(obs, rng)
         obs, reward, _, truncated, info = env.step(action)
         states.append(info["state"])
         rows.append((action, info["action_sent"], reward, int(info["flags"])))
@@ -139,7 +149,8 @@ def run_episode(
         task=env.task.name,
         terminated=False,
         truncated=True,
-        end_reason="time is up",
+        end_reason=TIME_LIMIT,
         success=info["success"],
-        final_distance_m=float(env.task.distance(states[-1], info["goal"])),
+        final_distance_m=env.distance(),
+        exploring=rng is not None,
     )

@@ -9,11 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.point_task import PointTask, point_episode
+
+from mbrl_core.adapter import Adapter
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
+from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.replay import Replay
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # they are programs, not a package
-exploration, kept_results, learning, model_bias, robustness, sac, training_runs = (
+adaptation, adaptation_results, exploration, kept_results, learning, model_bias, robustness, sac, training_runs = (
     importlib.import_module(name)
-    for name in ("exploration", "kept_results", "learning", "model_bias", "robustness", "sac", "training_runs")
+    for name in (
+        *("adaptation", "adaptation_results", "exploration", "kept_results", "learning", "model_bias", "robustness"),
+        *("sac", "training_runs"),
+    )
 )
 PLAIN = {"eval_return_mean": -4.0, "wall_s": 90.0, "zero_return": -12.0, "random_return": -43.0}
 ADAPTED = PLAIN | {"adapted_return_mean": -3.5, "inner_kl": 0.0123}
@@ -148,3 +159,94 @@ def test_another_librarys_action_is_scaled_to_what_episodes_send():
 
     actor = sac.SacActor(Model(), np.array([-2.0, -2.0, -1.0]), np.array([2.0, 2.0, 3.0]))
     assert actor.draw(np.zeros(1)).tolist() == [-1.0, 0.0, 1.0]
+
+
+RETURNS = """seed,case,method,route,episodes,steps,taken_back,success,distance_mm,commit,made_with,returns
+0,none,mb-mpo,before,0,0,False,1.0,10.0,abc,X.,-1 -1 -1 -1
+0,heavy,mb-mpo,before,0,0,False,0.0,30.0,abc,X.,-3 -3 -3 -3
+0,heavy,mb-mpo,imagined,1,40,False,0.0,25.0,abc,X.,-2.5 -2.5 -2.5 -2.5
+0,heavy,mb-mpo,imagined,2,40,False,0.0,20.0,abc,X.,-2 -2 -2 -2
+0,heavy,mb-mpo,imagined,5,40,False,1.0,12.0,abc,X.,-1.4 -1.6 -1.4 -1.6
+0,heavy,mb-mpo,real,5,1,True,0.0,40.0,abc,X.,-3.4 -3.6 -3.4 -3.6
+0,none,me-ppo,before,0,0,False,1.0,10.0,abc,Y.,-1 -1 -1 -1
+0,heavy,me-ppo,before,0,0,False,0.0,30.0,abc,Y.,-2 -2 -2 -2
+0,heavy,me-ppo,real,5,1,False,0.0,35.0,abc,Y.,-2.5 -2.5 -2.5 -2.5
+0,heavy,me-ppo,trained there,16,0,False,1.0,9.0,abc,Y.,-0.9 -0.9 -0.9 -0.9
+1,none,mb-mpo,before,0,0,False,1.0,10.0,abc,X.,-1 -1 -1 -1
+1,heavy,mb-mpo,before,0,0,False,0.0,20.0,abc,X.,-2 -2 -2 -2
+1,heavy,mb-mpo,imagined,5,40,False,1.0,14.0,abc,X.,-2 -2.2 -2 -2.2
+"""
+
+
+@pytest.fixture
+def returns(tmp_path):
+    (tmp_path / "adaptation.csv").write_text(RETURNS)
+    return adaptation_results.Results(tmp_path / "adaptation.csv")
+
+
+def test_what_was_won_back_is_a_share_of_what_was_lost_over_all_seeds(returns):
+    """Lost 2 and 1; after 1 and 2 episodes one seed alone has won back 0.5 and 1 of 2, after 5 both 1.5 - 0.1 of 3."""
+    cells = dict(zip(adaptation_results.HEADINGS, adaptation_results.case_line(returns, "heavy"), strict=True))
+    assert list(cells.values())[:2] == ["heavy", "1.50"]
+    assert [cells[f"Won back after {count}"] for count in (1, 2, 3, 5)] == ["25 %", "50 %", "none", "47 %"]
+    assert cells["One real step, 5"] == "-25 %"
+    assert (cells["ME-PPO lost"], cells["ME-PPO, imagined, 5"], cells["ME-PPO, one real step, 5"]) == (
+        "1.00",
+        "none",
+        "-50 %",
+    )
+    assert cells["Distance before / after 5"] == "25.0 / 13.0 mm"
+    assert cells["Trained there"] == "+0.10"
+
+
+def test_a_summary_counts_what_got_better_and_what_got_worse_by_more_than_noise(returns):
+    """Of four goals that differ by 0.2, one standard error is 0.058: -0.1 is less than two of it, -0.5 is more."""
+    imagined = adaptation_results.summary(returns, ["heavy"], "mb-mpo", "imagined")
+    assert "2 pairs of seed and arm: 47 % won back; better in 1, worse by more than 2 standard errors in 0" in imagined
+    assert imagined.endswith("; 0 taken back\n")
+    real = adaptation_results.summary(returns, ["heavy"], "mb-mpo", "real")
+    assert "1 pairs of seed and arm: -25 % won back; better in 0, worse by more than 2 standard errors in 1" in real
+    assert real.endswith("; 1 taken back\n")
+
+
+def test_the_table_has_the_cases_that_were_run_and_says_what_made_it(returns):
+    text = adaptation_results.whole_table(returns, ["light", "heavy"])
+    assert text.count("\n| heavy |") == 1
+    assert "light" not in text
+    assert text.endswith("\nX. Commit abc.\nY. Commit abc.\n")
+
+
+def test_what_is_added_is_found_again_and_says_whether_a_robot_would_have_taken_it_back(tmp_path):
+    results = adaptation_results.Results(tmp_path / "new/adaptation.csv")
+    plain = [point_episode(np.random.default_rng(seed)) for seed in range(adaptation_results.GOALS)]
+    worse = [dataclasses.replace(one, rewards=one.rewards - 10.0) for one in plain]
+    key = {"seed": 0, "case": "heavy", "method": "mb-mpo"}
+    results.add(plain, **key, route="before", episodes=0)
+    before = results.returns(**key, route="before")
+    results.add(plain, **key, route="imagined", episodes=1, steps=40, before=before)
+    results.add(worse, **key, route="imagined", episodes=5, steps=40, before=before)
+    again = adaptation_results.Results(results.path)
+    assert again.returns(**key, route="before") == pytest.approx([one.episode_return for one in plain], abs=1e-4)
+    assert again.find(**key, route="imagined", episodes=1)["taken_back"] == "False"
+    assert again.find(**key, route="imagined", episodes=5)["taken_back"] == "True"
+    assert again.find(**key, route="real") is None
+    assert again.seeds == ["0"]
+
+
+def test_a_policy_of_me_ppo_is_given_the_inner_step_to_be_compared_by():
+    task, replay = PointTask(), Replay()
+    for index in range(3):
+        replay.add(point_episode(np.random.default_rng(index), index=index))
+    config = MePpoConfig(
+        iterations=1,
+        ensemble=EnsembleConfig(hidden=(8,), max_steps=20),
+        imagination=ImaginationConfig(rollouts=25, horizon=5),
+        validation=ValidationConfig(ratio=0.0),
+    )
+    learner = me_ppo(task, config, seed=0)
+    learner.round(replay)
+    bundle = adaptation.able_to_adapt(learner)
+    assert np.array_equal(bundle.theta, learner.bundle().theta)
+    assert Adapter(bundle, task).metadata.form == adaptation.MbMpoConfig().inner.form
+    assert (bundle.step_sizes >= 0).all()
+    assert bundle.step_sizes.any()

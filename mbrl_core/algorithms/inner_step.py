@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from mbrl_core.algorithms.advantage import standardised_advantages
 from mbrl_core.config import refuse, setting
 from mbrl_core.policies.diagonal_gaussian import policy_kl
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
@@ -40,6 +41,12 @@ class InnerStepConfig:
 
     form: str = setting("lvc", doc="estimator of the inner loss", one_of=FORMS)
     step_size: float = setting(0.03, doc="alpha at the start, every parameter's", low=0.0, high=10.0)
+    max_kl: float = setting(
+        0.05,
+        doc="on the robot a step that moves the policy further is refused; training ignores it",
+        unit="nats",
+        low=0,
+    )
     adapt_spread: bool = setting(False, doc="let the step move the policy's spread too, as the papers do")
 
 
@@ -125,11 +132,7 @@ def standardised(batch: StepBatch) -> StepBatch:
 
     The batch is of one task, (H, B), or of several, (N, H, B).
     """
-    weights = batch.weights
-    count = weights.sum((-2, -1), keepdim=True).clamp(min=1.0)
-    centred = batch.advantages - (batch.advantages * weights).sum((-2, -1), keepdim=True) / count
-    spread = ((centred * centred * weights).sum((-2, -1), keepdim=True) / count).sqrt().clamp(min=1e-6)
-    return batch._replace(advantages=centred / spread * weights)
+    return batch._replace(advantages=standardised_advantages(batch.advantages, batch.weights, (-2, -1)))
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
 from mbrl_core.models.ensemble import EnsembleConfig
+from mbrl_core.models.ensemble_graph import calibrated
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.perturbed_ensemble import make_ensemble
@@ -147,7 +148,8 @@ class Learner:
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
         self._obs_norm = Normaliser(zeros, ones)
         self._good = self._snapshot(0, self._obs_norm)
-        self._bundles = BundleMaker(task, self.method.policy)
+        adaptation = self.method.adaptation if isinstance(self.method, Adapts) else None
+        self._bundles = BundleMaker(task, self.method.policy, adaptation=adaptation, ensemble=self.ensemble)
         self._accepted_updates = self._rejected_updates = 0
 
     @property
@@ -298,19 +300,18 @@ class Learner:
         if not good:
             self._rejected_updates += 1
             return
-        self._accepted_updates += 1
-        self._good = self._snapshot(
-            self.version + 1, self._obs_norm, real_steps=data.real_steps, ensemble_id=self.ensemble.fingerprint()
-        )
-
-    def _snapshot(self, version: int, obs_norm: Normaliser, *, real_steps: int = 0, ensemble_id: str = "") -> Accepted:
-        return Accepted(
-            version=version,
-            trained=self.method.trained.copied(),
-            obs_norm=obs_norm,
-            real_steps=real_steps,
+        ensemble_id = self.ensemble.fingerprint()
+        known = self._good.gate if self._good.ensemble_id == ensemble_id else {}
+        self._good = dataclasses.replace(
+            self._snapshot(self.version + 1, self._obs_norm),
+            real_steps=data.real_steps,
             ensemble_id=ensemble_id,
+            gate=known or calibrated(self.ensemble, data.inputs),
         )
+        self._accepted_updates += 1
+
+    def _snapshot(self, version: int, obs_norm: Normaliser) -> Accepted:
+        return Accepted(version=version, trained=self.method.trained.copied(), obs_norm=obs_norm)
 
     def _go_back(self) -> None:
         """Go on from the last good policy."""

@@ -11,6 +11,7 @@ from mbrl_core.algorithms.accepted import Accepted, Trained
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import refuse
 from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble_graph import BOUNDS
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import Parameters
 
@@ -46,6 +47,9 @@ def load_learner(
     """
     device = like.obs_norm.mean.device
     tensors = {name: torch.as_tensor(array, device=device) for name, array in checkpoint.arrays.items()}
+    gate = _unprefixed("gate", tensors)  # a policy of an earlier version has none
+    if gate:
+        like = dataclasses.replace(like, gate=ensemble.asked_tensors() | dict.fromkeys(BOUNDS, torch.zeros(())))
     wanted = _good_tensors(like) | _prefixed("ensemble", ensemble.tensors()) | {"generator": generator.get_state()}
     for name in sorted(set(wanted) ^ set(tensors)):
         raise refuse(f"checkpoint.{name}", *(("an array", "nothing") if name in wanted else ("nothing", "an array")))
@@ -63,6 +67,7 @@ def load_learner(
         **checkpoint.facts["good"],
         trained=Trained(*(_ordered(part, tensors, getattr(like.trained, part)) for part in Trained._fields)),
         obs_norm=Normaliser(tensors["obs.mean"], tensors["obs.scale"]),
+        gate=gate,
     )
     return good, checkpoint.facts["counts"]
 
@@ -84,7 +89,7 @@ def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> No
 
 def _good_tensors(good: Accepted) -> dict[str, Tensor]:
     norm = {"mean": good.obs_norm.mean, "scale": good.obs_norm.scale}
-    named = _prefixed("obs", norm)
+    named = _prefixed("obs", norm) | _prefixed("gate", good.gate)
     for part in Trained._fields:
         named |= _prefixed(part, getattr(good.trained, part))
     return named

@@ -48,12 +48,14 @@ from mbrl_core.algorithms.trpo import TrpoConfig, trpo_step
 from mbrl_core.algorithms.validation import ValidationConfig
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.algorithms.world import World
+from mbrl_core.bundle import AdaptationMetadata
 from mbrl_core.config import check, refuse, setting
 from mbrl_core.models.adapted_imagination import by_member
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig, check_imagination
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import Rollouts
+from mbrl_core.policies.export import GRAPH_FORMS
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters, PolicyConfig
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode
@@ -112,6 +114,18 @@ class MbMpo:
     def trained(self) -> Trained:
         """Meta-policy, value, step sizes, and the policies that the last inner step has made."""
         return Trained(self._theta, self._value.parameters, self._step_sizes, self._adapted)
+
+    @property
+    def adaptation(self) -> AdaptationMetadata:
+        """What a robot has to know to take the inner step."""
+        inner, value = self._config.inner, self._config.value
+        return AdaptationMetadata(
+            form=GRAPH_FORMS[inner.form],
+            discount=value.discount,
+            trace=value.trace,
+            max_kl=inner.max_kl,
+            value_layers=len(value.hidden) + 1,
+        )
 
     def initial(self) -> Trained:
         """Draw a fresh meta-policy and value; step sizes are those of the start."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mbrl_core.policies.gaussian_mlp import Parameters, initial_mlp, mlp
+from mbrl_core.mlp import mlp
+from mbrl_core.policies.gaussian_mlp import Parameters, initial_mlp
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,5 @@ class ValueMlp:
 
     def _network(self, parameters: Parameters, obs: Tensor) -> Tensor:
         """One member: (..., O) to (...)."""
-        return mlp(parameters, obs, len(self.sizes) - 1).squeeze(-1)
+        values: Tensor = mlp(parameters, obs, len(self.sizes) - 1).squeeze(-1)
+        return values

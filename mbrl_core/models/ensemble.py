@@ -64,6 +64,11 @@ class Fit:
     holdout_error: tuple[float, ...]  # (E,) mean squared error, normalised targets
 
 
+def spread_of(mean: Tensor) -> Tensor:
+    """How much members disagree: standard deviation over them of their means, mean over D: (K, B, D) to (B,)."""
+    return mean.std(0, correction=0).mean(-1)
+
+
 class Ensemble:
     """E models of input (I) to target (D), of which K are asked."""
 
@@ -107,15 +112,37 @@ class Ensemble:
         width = self._network.sizes[0]
         if inputs.shape[-1] != width or inputs.ndim not in (2, 3):
             raise refuse("inputs", f"(B, {width}) or ({self.asked}, B, {width})", tuple(inputs.shape))
-        mean, log_var = self._ask(inputs)
+        tensors = self.asked_tensors()
+        mean, log_var = self.standardised_by(tensors, self.input_norm(inputs))
         scale = self.target_norm.scale
-        calibration = self._of_elite(self._log_calibration)
-        return mean * scale + self.target_norm.mean, log_var + calibration + 2 * torch.log(scale)
+        return mean * scale + self.target_norm.mean, log_var + 2 * torch.log(scale)
 
     def disagreement(self, inputs: Tensor) -> Tensor:
         """Standard deviation of the asked members' means over that of the data, mean over D: (B, I) to (B,)."""
-        mean, _ = self._ask(inputs)
-        return mean.std(0, correction=0).mean(-1)
+        mean, _ = self.standardised_by(self.asked_tensors(), self.input_norm(inputs))
+        return spread_of(mean)
+
+    def asked_tensors(self) -> dict[str, Tensor]:
+        """What the asked members' predictions depend on."""
+        weights = {f"weight{index}": self._of_elite(weight) for index, weight in enumerate(self.weights)}
+        norms = {"input": self.input_norm, "target": self.target_norm}
+        parts = {f"{name}_{part}": getattr(norm, part) for name, norm in norms.items() for part in ("mean", "scale")}
+        fitted = {"linear": self._linear, "log_calibration": self._log_calibration}
+        return parts | {name: self._of_elite(tensor) for name, tensor in fitted.items()} | weights
+
+    def standardised_by(self, tensors: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict as a pure function of `asked_tensors`, in standard deviations of the data.
+
+        Args:
+          tensors: of the members that are asked.
+          x: normalised inputs (B, I), given to all, or (K, B, I), each member its own.
+
+        Returns:
+          Mean and calibrated log-variance, (K, B, D) each.
+        """
+        weights = [tensors[f"weight{index}"] for index in range(len(self.weights))]
+        mean, log_var = self._forward(weights, tensors["linear"], x)
+        return mean, log_var + tensors["log_calibration"]
 
     def fit(
         self,
@@ -220,11 +247,6 @@ class Ensemble:
     def _of_elite(self, tensor: Tensor) -> Tensor:
         """The part of the members that are asked: (E, ...) to (K, ...)."""
         return tensor if self.asked == self.config.members else tensor[self.elite]
-
-    def _ask(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw inputs (B, I) or (K, B, I) to mean and log-variance (K, B, D), normalised targets, not calibrated."""
-        weights = [self._of_elite(weight) for weight in self.weights]
-        return self._forward(weights, self._of_elite(self._linear), self.input_norm(inputs))
 
     def _forward(self, weights: list[Tensor], linear: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised inputs, shared (B, I) or each member's own, to mean and log-variance, normalised targets."""

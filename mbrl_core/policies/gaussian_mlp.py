@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mbrl_core.config import refuse, setting
+from mbrl_core.mlp import mlp
 from mbrl_core.models.normaliser import Normaliser
 
 Parameters = dict[str, Tensor]
@@ -44,15 +45,6 @@ def initial_mlp(sizes: tuple[int, ...], generator: torch.Generator, last_gain: f
             torch.nn.init.orthogonal_(tensor, gain, generator=generator)
         parameters[name] = tensor
     return parameters
-
-
-def mlp(parameters: Parameters, x: Tensor, layers: int) -> Tensor:
-    """A tanh network with a linear last layer: (..., in) to (..., out)."""
-    for layer in range(layers):
-        x = x @ parameters[f"weight{layer}"] + parameters[f"bias{layer}"]
-        if layer < layers - 1:
-            x = torch.tanh(x)
-    return x
 
 
 def rebased(parameters: Parameters, old: Normaliser, new: Normaliser) -> Parameters:

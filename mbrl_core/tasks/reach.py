@@ -70,9 +70,12 @@ class ReachTask:
 
     def reward(self, state: Array, action: Array, next_state: Array, goal: Array) -> Array:
         """Reward of arriving at next_state by an action that was sent, from wherever: (...) (xp)."""
-        xp = array_namespace(next_state)
-        config, distance = self.config, self.distance(next_state, goal)
-        near = xp.exp(-((distance / config.near_width_m) ** 2))
+        return self.reward_of_distance(self.distance(next_state, goal), action)
+
+    def reward_of_distance(self, distance: Array, action: Array) -> Array:
+        """Reward of an action that was sent and led to a distance from the goal, (...) m: (...) (xp)."""
+        xp, config = array_namespace(action), self.config
+        near = xp.exp(-xp.square(xp.asarray(distance) / config.near_width_m))
         effort = xp.sum(action * action, axis=-1)
         return config.near_weight * near - config.distance_weight * distance - config.effort_weight * effort
 

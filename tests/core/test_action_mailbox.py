@@ -1,5 +1,7 @@
 """The mailbox: only the answer to the open observation, whole and finite, once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -34,12 +36,26 @@ def test_the_answer_to_the_open_observation_is_taken_once(mailbox):
         (answer(values=(0.1,)), "wrong length"),
         (answer(values=(0.1, np.nan)), "not finite"),
         (answer(values=(np.inf, 0.0)), "not finite"),
+        (answer(values=(0.0, -100.1)), "out of range"),
+        (answer(values=(1e300, 0.0)), "out of range"),
     ],
 )
 def test_everything_else_is_dropped_whole_and_counted(mailbox, action, reason):
     assert not mailbox.offer(action)
     assert mailbox.take() is None
     assert mailbox.refused == {reason: 1}
+
+
+@pytest.mark.parametrize("values", [(1.0, -1.0), (3.7, -0.2), (-100.0, 100.0)])
+def test_an_action_is_taken_as_it_was_drawn(mailbox, values):
+    assert mailbox.offer(answer(values=values))
+    assert np.array_equal(mailbox.take().action, values)
+    assert not mailbox.refused
+
+
+def test_a_disagreement_that_is_not_finite_is_no_reason_to_refuse(mailbox):
+    """The arm must hold then, which is the gate's work; a refused action would trip the watchdog and latch."""
+    assert mailbox.offer(dataclasses.replace(answer(), disagreement=np.nan, hold_above=1.0))
 
 
 def test_a_second_answer_does_not_replace_the_first(mailbox):

@@ -24,14 +24,12 @@ CONTROLLED = PROFILE.controlled
 class Rig:
     """A loop over an ideal arm, with a policy that answers in the loop's own thread."""
 
-    def __init__(self, policy, start=HOME, **settings):
+    def __init__(self, policy, start=HOME, said=None, **settings):
         self.arm = IdealArm(start)
         self.episodes, self.observations = [], []
-        self.policy = policy
+        self.policy, self.said = policy, said or {}  # what is in every action beside the values
         config = ControlConfig(**{"speed": 5.0, "settle_s": 0.02, "command_timeout_s": 0.06, **settings})
-        self.loop = ControlLoop(
-            self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append
-        )
+        self.loop = ControlLoop(self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
 
     def __enter__(self):
@@ -47,9 +45,8 @@ class Rig:
         self.observations.append(observation)
         values = self.policy(observation)
         if values is not None:
-            self.loop.mailbox.offer(
-                Action(seq=observation.seq, episode=observation.episode, action=values, policy_version=3)
-            )
+            answered = {"seq": observation.seq, "episode": observation.episode}
+            self.loop.mailbox.offer(Action(action=values, policy_version=3, **answered, **self.said))
 
     def wait_for(self, condition, timeout_s=20.0):
         end = time.monotonic() + timeout_s
@@ -136,7 +133,7 @@ def test_a_silent_policy_trips_the_watchdog_latches_and_only_rearm_releases():
     assert rig.loop.counters.watchdog_trips == 1
 
 
-@pytest.mark.parametrize(("value", "reason"), [(np.nan, "not finite"), (np.inf, "not finite"), (50.0, "out of range")])
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "not finite"), (np.inf, "not finite"), (150.0, "out of range")])
 def test_actions_that_are_no_actions_are_as_silence(value, reason):
     with Rig(lambda _: np.full(TASK.action_dim, value)) as rig:
         rig.loop.activate()
@@ -144,6 +141,81 @@ def test_actions_that_are_no_actions_are_as_silence(value, reason):
         rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
     assert rig.loop.mailbox.refused[reason] >= 1
     assert np.allclose(rig.arm.sent, HOME)
+
+
+def one_episode(policy, **said):
+    with Rig(policy, said=said, episodes=1) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.episodes)
+        rig.wait_for(lambda: rig.loop.mode is Mode.HOLDING)
+    return rig, rig.episodes[0]
+
+
+def wiggles(observation):
+    """A small move to and fro, which no limit touches: so what is sent is what was let through."""
+    return np.full(TASK.action_dim, 0.2 if observation.seq % 2 else -0.2)
+
+
+def test_a_draw_outside_the_limits_moves_the_arm_as_the_limit_does_and_is_recorded_as_drawn():
+    wrist = np.arange(TASK.action_dim) == TASK.action_dim - 1  # rolls: the tip hardly moves
+    rig, episode = one_episode(lambda _: np.where(wrist, 7.0, 0.0), exploring=True, inner_steps=2, member=1)
+    assert (episode.actions_asked[:, -1] == 7.0).all()
+    settled = episode.actions_sent[3:, -1]  # after it has sped up
+    np.testing.assert_allclose(settled, 1.0, atol=0.05)
+    assert not (episode.flags[3:] & (StepFlag.CLAMPED | StepFlag.SLOWED)).any()
+    assert (episode.exploring, episode.inner_steps, episode.member) == (True, 2, 1)
+    assert (rig.loop.counters.slowed, rig.loop.counters.held) == (0, 0)
+
+
+def test_where_the_ensemble_disagrees_the_arm_moves_less_and_what_was_sent_is_recorded():
+    rig, episode = one_episode(wiggles, disagreement=2.5, slow_above=1.0, hold_above=3.0)
+    np.testing.assert_allclose(episode.actions_sent, 0.25 * episode.actions_asked, atol=1e-9)
+    assert np.abs(episode.actions_asked).max() == 0.2
+    assert (episode.flags & StepFlag.SLOWED).all()
+    assert not (episode.flags & StepFlag.CLAMPED).any()
+    assert (rig.loop.counters.slowed, rig.loop.counters.held) == (TASK.steps, 0)
+
+
+def test_a_slowed_draw_is_cut_before_it_is_slowed():
+    """Half of a drawn 3 would otherwise still be full speed."""
+    wrist = np.arange(TASK.action_dim) == TASK.action_dim - 1
+    _, episode = one_episode(lambda _: np.where(wrist, 3.0, 0.0), disagreement=1.5, slow_above=1.0, hold_above=2.0)
+    assert np.abs(episode.actions_sent).max() < 0.5 + 0.05
+    np.testing.assert_allclose(episode.actions_sent[3:, -1], 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"disagreement": 3.0, "slow_above": 1.0, "hold_above": 3.0},
+        {"disagreement": np.nan, "slow_above": 1.0, "hold_above": 3.0},
+        {"disagreement": 0.0, "slow_above": 3.0, "hold_above": 1.0},
+    ],
+)
+def test_an_arm_that_the_gate_holds_stands_still_and_is_not_taken_for_a_silent_policy(said):
+    rig, episode = one_episode(ones, **said)
+    assert episode.end_reason == "time limit"
+    assert episode.steps == TASK.steps
+    assert not episode.actions_sent.any()
+    assert (episode.actions_asked == 1.0).all()
+    assert (episode.flags & StepFlag.SLOWED).all()
+    assert not (episode.flags & StepFlag.CLAMPED).any()
+    assert np.array_equal(np.unique(rig.arm.sent, axis=0), [HOME])
+    counters = rig.loop.counters
+    assert (counters.slowed, counters.held, counters.watchdog_trips) == (TASK.steps, TASK.steps, 0)
+
+
+def test_an_arm_that_the_gate_holds_says_why():
+    with Rig(ones, said={"disagreement": 3.0, "slow_above": 1.0, "hold_above": 2.0}) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.held > 2)
+        assert rig.loop.reason == "disagreement 3: slows above 1, holds from 2"
+        rig.said = {}
+        held = rig.loop.counters.held
+        rig.wait_for(lambda: rig.loop.mode is Mode.MOVING and not rig.loop.reason)
+        assert rig.loop.counters.held <= held + 1, "an action without disagreement moves the arm again"
 
 
 def test_activation_refuses_an_arm_far_outside_its_limits():

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.point_task import point_episode
+from safetensors.numpy import save
 
 from mbrl_core.replay import Replay, is_holdout, read_episode, write_episode
 from mbrl_core.types import StepFlag
@@ -27,9 +29,44 @@ def same(one, other) -> bool:
 
 
 def test_an_episode_comes_back_from_its_file_as_it_was(tmp_path):
-    (episode,) = episodes(1)
+    episode = dataclasses.replace(episodes(1)[0], member=3, inner_steps=2, exploring=True)
     write_episode(tmp_path / "one.safetensors", episode)
     assert same(read_episode(tmp_path / "one.safetensors"), episode)
+
+
+def write_as(path, episode, version, without=()):
+    """A file as another version of this package wrote it, without the fields that it did not have."""
+    tensors = ("states", "goal", "actions_asked", "actions_sent", "rewards", "stamps_s", "flags", "policy_versions")
+    header = {name: value for name, value in vars(episode).items() if name not in (*tensors, *without)}
+    metadata = {"episode": json.dumps({"schema_version": version} | header)}
+    path.write_bytes(save({name: getattr(episode, name) for name in tensors}, metadata=metadata))
+
+
+def test_an_episode_of_the_first_schema_is_read_as_not_exploring(tmp_path):
+    (episode,) = episodes(1)
+    path = tmp_path / "episode-000000.safetensors"
+    write_as(path, dataclasses.replace(episode, inner_steps=2), 1, without=("exploring",))
+    assert same(read_episode(path), dataclasses.replace(episode, inner_steps=2, exploring=False))
+    replay = Replay(tmp_path)
+    replay.add(dataclasses.replace(episode, exploring=True))
+    assert [kept.exploring for kept in Replay(tmp_path).episodes] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("version", "without", "expected"),
+    [
+        (1, ("exploring", "inner_steps"), "fields: expected"),
+        (2, ("exploring",), "fields: expected"),
+        (3, (), "schema_version: expected \\[1, 2\\], got 3"),
+        (0, (), "schema_version: expected \\[1, 2\\], got 0"),
+        (None, (), "schema_version: expected \\[1, 2\\], got None"),
+        ([1], (), "schema_version: expected \\[1, 2\\], got"),
+    ],
+)
+def test_an_episode_of_no_known_schema_is_refused(tmp_path, version, without, expected):
+    write_as(tmp_path / "one.safetensors", episodes(1)[0], version, without)
+    with pytest.raises(ValueError, match=f"one.safetensors: {expected}"):
+        read_episode(tmp_path / "one.safetensors")
 
 
 def test_an_episode_file_is_never_overwritten(tmp_path):

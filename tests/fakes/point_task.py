@@ -71,14 +71,14 @@ class PointTask:
         return rng.uniform(-0.5, 0.5, (count, 2))
 
 
-def point_episode(rng, act=None, index: int = 0, noise: float = 0.001, goal=(0.3, -0.2)) -> Episode:
-    """One real episode; random actions unless `act(obs)` says otherwise."""
+def point_episode(rng, act=None, index: int = 0, noise: float = 0.001, goal=(0.3, -0.2), step: float = STEP) -> Episode:
+    """One real episode; random actions unless `act(obs)` says otherwise, `step` is what action 1 does in this world."""
     task, goal = PointTask(), np.array(goal)
     states, actions = [np.zeros(2)], []
     for _ in range(task.steps):
         action = rng.uniform(-1, 1, 2) if act is None else np.clip(act(task.observe(states[-1], goal)), -1, 1)
         actions.append(action)
-        states.append(states[-1] + STEP * action + noise * rng.standard_normal(2))
+        states.append(states[-1] + step * action + noise * rng.standard_normal(2))
     distance = math.dist(states[-1], goal)
     return Episode(
         states=np.array(states),

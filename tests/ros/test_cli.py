@@ -23,7 +23,7 @@ def test_help_names_every_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian"], "command: expected one of ['call', 'eval', 'resume', 'retask', 'sim', 'train', 'up'], got 'trian'"),
+        (["trian"], "command: expected one of ['adapt', 'call', 'eval', 'export', 'inspect', 'resume', "),
         (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
         (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),
@@ -31,7 +31,12 @@ def test_help_names_every_command(capsys):
         (["sim", "--steps", "4000"], "mbrl sim.steps: expected at most 3000, got 4000"),
         (["sim", "--seed", "1000000007"], "seed: expected a seed other than the evaluation's, got 1000000007"),
         (["sim", "--profile", "no-such-arm"], "profile: expected a file"),
-        (["call", "go"], "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset'], got 'go'"),
+        (
+            ["call", "go"],
+            "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset', 'adapt', 'rollback'], got 'go'",
+        ),
+        (["call", "adapt", "--inner-steps", "-1"], "mbrl call.inner_steps: expected at least 0, got -1"),
+        (["call", "adapt", "--inner-steps", "201"], "mbrl call.inner_steps: expected at most 200, got 201"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(arguments, complaint, capsys, tmp_path, monkeypatch):

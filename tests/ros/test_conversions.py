@@ -9,6 +9,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
 from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
+from mbrl_core.adaptation_config import Outcome  # noqa: E402
 from mbrl_core.control_config import Counters  # noqa: E402
 from mbrl_core.types import Action, Episode, Observation  # noqa: E402
 from mbrl_ros import conversions  # noqa: E402
@@ -36,7 +37,7 @@ def episode(steps=3):
         actions_sent=rng.normal(size=(steps, 5)),
         rewards=rng.normal(size=steps),
         stamps_s=np.arange(steps + 1) * 0.05,
-        flags=np.array([0, 1, 6], dtype=np.uint8),
+        flags=np.array([0, 1, 14], dtype=np.uint8),
         policy_versions=np.array([0, 7, 4_000_000_000], dtype=np.uint32),
         episode=9,
         arm="so101",
@@ -49,6 +50,7 @@ def episode(steps=3):
         reset_s=1.5,
         member=2,
         inner_steps=1,
+        exploring=True,
     )
 
 
@@ -66,7 +68,18 @@ def test_observation():
 
 
 def test_action():
-    sent = Action(seq=5, episode=1, action=np.array([0.5, -0.25]), policy_version=3, member=-1)
+    sent = Action(
+        seq=5,
+        episode=1,
+        action=np.array([2.5, -0.25]),
+        policy_version=3,
+        member=-1,
+        inner_steps=2,
+        exploring=True,
+        disagreement=0.3,
+        slow_above=0.2,
+        hold_above=0.4,
+    )
     same(sent, conversions.from_action_msg(over_the_wire(conversions.to_action_msg(sent, STAMP))))
 
 
@@ -86,6 +99,28 @@ def test_an_episode_whose_lengths_contradict_each_other_is_refused():
 
 
 def test_safety_status_tells_a_reset_as_moving():
-    status = conversions.to_safety_status_msg("resetting", "", Counters(real_steps=7), STAMP)
+    status = conversions.to_safety_status_msg("resetting", "", Counters(real_steps=7, slowed=5, held=2), STAMP)
     assert (status.state, status.latched, status.real_steps) == ("moving", False, 7)
+    assert (status.slowed, status.held) == (5, 2)
     assert conversions.to_safety_status_msg("latched", "watchdog", Counters(), STAMP).latched
+
+
+def test_adaptation_status_holds_all_that_there_is_to_tell():
+    outcome = Outcome(
+        phase="adapted",
+        policy_version=3,
+        inner_steps=2,
+        exploration_episodes=5,
+        evaluation_episodes=7,
+        episodes_used=4,
+        kl=0.01,
+        surrogate=0.2,
+        gradient_norm=1.5,
+        return_before=-3.0,
+        return_after=4.0,
+        accepted=True,
+        reason="accepted: 2 inner steps on 4 episodes",
+    )
+    message = over_the_wire(conversions.to_adaptation_status_msg(outcome, STAMP))
+    told = {name: getattr(message, name) for name in message.get_fields_and_field_types() if name != "stamp"}
+    assert told == {name: value for name, value in dataclasses.asdict(outcome).items() if name != "granted"}

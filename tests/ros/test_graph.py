@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from mbrl_core.adaptation_config import AdaptationConfig
 from mbrl_core.control_config import ControlConfig
 from mbrl_ros.graph import STOP_ORDER, DeployGraph, RealGraph, SimGraph, build_graph
 from mbrl_ros.node_configs import LearningConfig, LifecycleManagerConfig, PolicyConfig, TwinConfig
@@ -24,6 +25,7 @@ SIM = SimGraph(run_dir="runs/one", max_steps=100, seed=3)
 REAL = RealGraph(run_dir="runs/one", port="/dev/ttyUSB0")
 RANDOM = DeployGraph(run_dir="runs/one", actor="random")
 ARM = DeployGraph(run_dir="runs/one", actor="random", port="/dev/ttyUSB0")
+LEARNED = DeployGraph(run_dir="runs/one", adapt_after=4, inner_steps=2)
 
 
 def names(config):
@@ -34,10 +36,20 @@ def parameters(config, name):
     return next(node.parameters for node in build_graph(config).nodes if node.name == name)
 
 
-@pytest.mark.parametrize("config", [SIM, REAL, RANDOM, ARM])
-def test_every_parameter_is_a_field_of_its_node_with_its_type(config):
+@pytest.fixture
+def bundle(tmp_path):
+    """A file that could be one: nobody reads it here."""
+    (tmp_path / "policy.mbrl").write_bytes(b"")
+    return tmp_path / "policy.mbrl"
+
+
+@pytest.mark.parametrize("config", [SIM, REAL, RANDOM, ARM, LEARNED])
+def test_every_parameter_is_a_field_of_its_node_with_its_type(config, bundle):
+    config = dataclasses.replace(config, bundle=str(bundle)) if config is LEARNED else config
     for node in build_graph(config).nodes:
         hints = typing.get_type_hints(CONFIGS[node.name])
+        if node.name == "policy":
+            hints |= {f"adaptation.{name}": hint for name, hint in typing.get_type_hints(AdaptationConfig).items()}
         for name, value in node.parameters.items():
             if name == "use_sim_time":
                 continue
@@ -84,6 +96,34 @@ def test_demonstrations_are_handed_to_the_learner_by_a_path_that_holds_from_anyw
     assert parameters(config, "model_learning")["demonstrations"] == ""
 
 
+def test_a_deployed_policy_is_told_when_to_adapt_and_others_are_not(bundle):
+    told = parameters(dataclasses.replace(LEARNED, bundle=str(bundle)), "policy")
+    assert (told["adaptation.after_episodes"], told["adaptation.inner_steps"]) == (4, 2)
+    for config in (SIM, REAL, RANDOM):
+        assert not any(name.startswith("adapt") for name in parameters(config, "policy"))
+
+
+def test_the_gate_is_asked_for_in_deployment_unless_it_is_not_wanted(bundle):
+    deployed = dataclasses.replace(LEARNED, bundle=str(bundle))
+    assert parameters(deployed, "policy")["gate"] is True
+    assert parameters(dataclasses.replace(deployed, gate=False), "policy")["gate"] is False
+    for config in (SIM, REAL, RANDOM):
+        assert "gate" not in parameters(config, "policy")
+
+
+def test_adapted_parameters_of_arms_and_of_the_twin_are_kept_apart(bundle, tmp_path):
+    on_twin = dataclasses.replace(LEARNED, bundle=str(bundle), run_dir=str(tmp_path / "run"))
+    on_arm = dataclasses.replace(on_twin, port="/dev/ttyUSB0")
+    left, chosen = dataclasses.replace(on_arm, namespace="/cell/left"), dataclasses.replace(on_arm, adapted="one")
+    files = [parameters(config, "policy")["adapted"] for config in (on_twin, on_arm, left, chosen)]
+    assert files == [
+        str(tmp_path / "run/policy.adapted.safetensors"),
+        str(tmp_path / "policy.adapted.safetensors"),
+        str(tmp_path / "policy.cell.left.adapted.safetensors"),
+        str(Path("one").absolute()),
+    ]
+
+
 def test_every_node_is_an_executable_of_the_package(monkeypatch):
     captured = {}
     monkeypatch.setattr(setuptools, "setup", lambda **arguments: captured.update(arguments))
@@ -106,6 +146,7 @@ def test_parameters_from_a_file_replace_those_of_the_graph(tmp_path):
         (dataclasses.replace(REAL, port=""), "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (dataclasses.replace(RANDOM, actor="best"), "actor: expected one of"),
         (dataclasses.replace(RANDOM, actor="learned"), "bundle: expected a policy file"),
+        (dataclasses.replace(LEARNED, inner_steps=-1), "inner_steps: expected at least 0, got -1"),
         (dataclasses.replace(ARM, speed=2.0), "speed: expected 1.0 on an arm"),
         (dataclasses.replace(SIM, speed=0.0), "speed: expected at least 0.1, got 0.0"),
         (dataclasses.replace(SIM, namespace="a b"), "namespace: expected a ROS name"),

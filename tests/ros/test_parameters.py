@@ -30,9 +30,20 @@ def start(module, *parameters, domain="0"):
     [
         ("twin", "sped:=2.0", "twin.sped: expected one of ["),
         ("twin", "speed:=-1.0", "twin.speed: expected at least 0.01, got -1.0"),
+        ("twin", "perturbation.stiffness:=0.5", "perturbation.joint: expected one of ['shoulder_pan'"),
         ("twin", "speed:=fast", "twin.speed: expected float, got 'fast'"),
         ("robot_interface", "command_timeout_s:=.nan", "robot_interface.command_timeout_s: expected a finite number"),
         ("policy", "actor:=best", "policy.actor: expected one of ['learned', 'zero', 'random'], got 'best'"),
+        (
+            "policy",
+            "adaptation.imagined.step_kl:=2.0",
+            "policy.adaptation.imagined.step_kl: expected at most 1.0, got 2.0",
+        ),
+        (
+            "policy",
+            "adaptation.route:=both",
+            "policy.adaptation.route: expected one of ['imagined', 'real'], got 'both'",
+        ),
         ("model_learning", "seed:=1", "model_learning.run_dir: expected a folder, got ''"),
         ("model_learning", "me_ppo.iterations:=0", "model_learning.me_ppo.iterations: expected at least 1, got 0"),
     ],

@@ -87,6 +87,7 @@ def test_csv_has_one_row_per_episode(tmp_path):
     assert [row["final_distance_m"] for row in rows] == ["0.010000", "0.020000"]
     assert (rows[0]["goal_x_m"], rows[0]["return"], rows[0]["success"]) == ("0.200000", "3.000000", "1")
     assert (rows[0]["clamped_steps"], rows[0]["late_steps"], rows[0]["gap_steps"]) == ("0", "1", "1")
+    assert rows[0]["slowed_steps"] == "0"
 
 
 def test_an_episode_is_one_line():

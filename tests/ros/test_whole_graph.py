@@ -17,17 +17,20 @@ pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
 import rclpy  # noqa: E402
+from fakes.adapting_bundle import adapting_bundle  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
+from mbrl_core.arm import load_profile  # noqa: E402
 from mbrl_core.replay import Replay  # noqa: E402
+from mbrl_core.tasks.reach import ReachTask  # noqa: E402
 from mbrl_ros.delivery import NEWEST  # noqa: E402
-from mbrl_ros.graph import SimGraph, build_graph  # noqa: E402
+from mbrl_ros.graph import DeployGraph, SimGraph, build_graph  # noqa: E402
 from mbrl_ros.operator_loop import OperatorLoop  # noqa: E402
 from mbrl_ros.running_graph import GraphError, RunningGraph  # noqa: E402
 from mbrl_ros.stop_request import StopRequest  # noqa: E402
-from mbrl_sim import ASSETS  # noqa: E402
+from mbrl_sim import ASSETS, profile_path  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SPEED = 3.0
@@ -37,6 +40,12 @@ QUICK = """model_learning:
   me_ppo.iterations: 2
   me_ppo.ensemble.max_steps: 200
   me_ppo.validation.ratio: 0.0
+"""
+FEW_EPISODES = """policy:
+  adaptation.evaluate_episodes: 2
+  adaptation.explore_episodes: 2
+  adaptation.route: real
+  adaptation.inner_steps: 1
 """
 WATCHDOG_S, POLICY_HZ = 0.15, 20
 STILL_RAD = 0.02  # two counts of each servo and its noise
@@ -133,6 +142,55 @@ def test_a_policy_arrives_is_used_and_when_its_node_is_killed_the_arm_holds(tmp_
         assert unanswered <= WATCHDOG_S * SPEED * POLICY_HZ + 2, "steps that went on without an action"
         assert np.abs(cut.actions_sent[-1]).max() < 0.05, "the target stands still at the end"
     assert not processes_of(tmp_path / "run")
+
+
+def play_until(loop, condition, what, limit_s=120):
+    """Episodes until something is so."""
+    episodes, end = [], time.monotonic() + limit_s
+    while not condition(episodes):
+        assert time.monotonic() < end, f"waited {limit_s} s for {what}, {len(episodes)} episodes"
+        episode = loop.next_episode()
+        episodes += [episode] if episode else []
+    return episodes
+
+
+def deploy_graph(folder):
+    adapting_bundle(ReachTask(load_profile(profile_path("so101")))).save(folder / "policy.mbrl")
+    (folder / "few.yaml").write_text(FEW_EPISODES)
+    paths = {"bundle": "policy.mbrl", "run_dir": "run", "params": "few.yaml"}
+    return DeployGraph(speed=SPEED, **{name: str(folder / path) for name, path in paths.items()})
+
+
+def test_a_deployed_policy_explores_adapts_outlives_kill_9_and_rolls_back(tmp_path):
+    config, run_dir = deploy_graph(tmp_path), tmp_path / "run"
+    with StopRequest() as stop, RunningGraph(build_graph(config), run_dir, stop) as running:
+        loop, console = OperatorLoop(running), running.console
+        before = play_until(loop, lambda episodes: episodes, "a first episode")
+        granted, answer = console.call("adapt")
+        assert granted, answer
+        assert answer.startswith("begun: 1 inner step after ")
+        played = before + play_until(loop, lambda _: console.adaptation.phase == "adapted", "the inner step")
+        status = console.adaptation
+        assert (status.inner_steps, status.episodes_used, status.accepted) == (1, 2, True)
+        assert status.reason == "accepted: 1 inner step on 2 episodes"
+        used = [episode for episode in played if episode.exploring]
+        assert len(used) >= 2
+        assert all(episode.inner_steps == 0 for episode in played)
+        assert not np.array_equal(used[0].actions_asked[0], used[1].actions_asked[0])
+        play_until(loop, lambda episodes: any(episode.inner_steps == 1 for episode in episodes), "an adapted episode")
+        os.kill(running.supervisor.pid("policy"), signal.SIGKILL)
+        with pytest.raises(GraphError, match=r"^policy died \(signal 9\)"):
+            play_until(loop, lambda _: False, "the end of the graph")
+    with StopRequest() as stop, RunningGraph(build_graph(config), run_dir, stop) as running:
+        loop, console = OperatorLoop(running), running.console
+        first = play_until(loop, lambda episodes: episodes, "an episode after the restart")[0]
+        assert (first.inner_steps, first.exploring) == (1, False)
+        assert console.adaptation.return_before == pytest.approx(status.return_before)
+        granted, answer = console.call("rollback")
+        assert (granted, answer) == (True, "rolled back from inner step 1 to the meta-policy")
+        play_until(loop, lambda episodes: any(episode.inner_steps == 0 for episode in episodes), "the meta-policy")
+        assert not (run_dir / "policy.adapted.safetensors").exists()
+    assert not processes_of(run_dir)
 
 
 def start_job(folder, *arguments):

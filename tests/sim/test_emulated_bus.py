@@ -18,6 +18,7 @@ from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.feetech_protocol import PING, REGISTERS, WRITE, Packet, decode, encode
 from mbrl_sim import ASSETS
 from mbrl_sim.emulated_bus import Twin
+from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.servo_bank import ServoBank
 
 COUNT = 2 * np.pi / 4096
@@ -233,3 +234,17 @@ def test_closing_twice_is_harmless(profile: ArmProfile) -> None:
     twin = Twin(profile)
     twin.close()
     twin.close()
+
+
+def test_another_arm_answers_on_the_bus(profile: ArmProfile) -> None:
+    sags = []
+    for payload_kg in (0.0, 0.2):
+        perturbation = Perturbation(payload_kg=payload_kg)
+        with Twin(profile, speed=4.0, seed=1, perturbation=perturbation) as twin:
+            arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+            arm.connect()
+            arm.enable_torque()
+            time.sleep(0.5)
+            sags.append(arm.read().position - profile.vector("home_rad"))
+            arm.close()
+    assert sags[1][2] - sags[0][2] > 5 * COUNT  # the elbow carries it

@@ -86,6 +86,24 @@ def test_an_episode_lasts_five_seconds_and_is_truncated():
     assert np.allclose(episode.rewards, env.task.reward(states[:-1], episode.actions_sent, states[1:], episode.goal))
 
 
+class Bold:
+    """Draws more than there is."""
+
+    version = 1
+
+    def draw(self, obs, rng=None):
+        return np.array([0.0, 0.0, 0.0, 0.0, 2.5])  # the wrist rolls
+
+
+def test_actions_are_recorded_as_drawn_and_sent_within_the_limits():
+    env = ReachEnv(PROFILE)
+    env.reset(seed=3)
+    episode = run_episode(env, Bold(), rng=np.random.default_rng(0))
+    assert (episode.actions_asked[:, 4] == 2.5).all()
+    assert episode.actions_sent.max() <= 1.0 + 1e-9
+    assert episode.exploring
+
+
 def test_the_same_seed_gives_the_same_episode():
     def run():
         env = ReachEnv(PROFILE)

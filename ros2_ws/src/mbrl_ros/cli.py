@@ -14,7 +14,12 @@ commands:
   up sim      start the training graph on the twin and keep it up until Ctrl-C
   up real     start the training graph on an arm: mbrl up real --port /dev/ttyUSB0
   up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
-  call VERB   ask a running robot_interface to start, stop, rearm or reset
+  call VERB   ask a running arm to start, stop, rearm or reset; its policy to adapt or rollback
+
+on policy bundles (.mbrl):
+  inspect     what a bundle is and what it fits: mbrl inspect FILE --profile so101
+  adapt       take inner steps on recorded episodes: mbrl adapt --bundle FILE --episodes FOLDER --out FILE2
+  export      the policy of a run folder as a bundle: mbrl export --run FOLDER --out FILE
 
 on any Gymnasium environment with a continuous action space, without ROS:
   train       learn a policy: mbrl train --env Pendulum-v1 --steps 1000 --out FOLDER
@@ -59,6 +64,9 @@ def _verb(arguments: list[str]) -> int:
         "resume": _resume,
         "retask": _retask,
         "eval": _eval,
+        "inspect": _inspect,
+        "adapt": _adapt,
+        "export": _export,
     }
     name, *rest = arguments
     if name not in verbs:
@@ -125,6 +133,27 @@ def _eval(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return evaluate_bundle(parse(EvalConfig, arguments, "mbrl eval"))
+
+
+def _inspect(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.inspect_command import InspectConfig, inspect
+
+    return inspect(parse(InspectConfig, arguments, "mbrl inspect"))
+
+
+def _adapt(arguments: list[str]) -> int:
+    from mbrl_ros.adapt_command import AdaptConfig, adapt
+    from mbrl_ros.flags import parse
+
+    return adapt(parse(AdaptConfig, arguments, "mbrl adapt"))
+
+
+def _export(arguments: list[str]) -> int:
+    from mbrl_ros.export_command import ExportConfig, export
+    from mbrl_ros.flags import parse
+
+    return export(parse(ExportConfig, arguments, "mbrl export"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The operator's end of a graph: hears episodes and statuses, and calls the robot interface's services.
+"""The operator's end of a graph: hears episodes and statuses, and calls the services of its nodes.
 
 A node in a thread and a context of its own, so that a process may have several graphs one after the other.
 """
@@ -15,10 +15,15 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from mbrl_core.types import Episode
+from mbrl_msgs.msg import AdaptationStatus, LearnerStatus, SafetyStatus
 from mbrl_msgs.msg import Episode as EpisodeMsg
-from mbrl_msgs.msg import LearnerStatus, SafetyStatus
+from mbrl_msgs.srv import Adapt, Rollback
 from mbrl_ros.conversions import from_episode_msg
-from mbrl_ros.delivery import STATUS, WHOLE
+from mbrl_ros.delivery import LATCHED, STATUS, WHOLE
+
+ARM_VERBS = ("start", "stop", "rearm", "reset")
+POLICY_VERBS = {"adapt": Adapt, "rollback": Rollback}
+VERBS = (*ARM_VERBS, *POLICY_VERBS)
 
 
 class Console:
@@ -29,6 +34,7 @@ class Console:
         self.episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self.safety: SafetyStatus | None = None
         self.learner: LearnerStatus | None = None
+        self.adaptation: AdaptationStatus | None = None
         self.problem = ""  # an episode that could not be read
         self.first_motion_s: float | None = None  # monotonic clock of this process
         self._namespace = namespace
@@ -41,6 +47,7 @@ class Console:
         self._node.create_subscription(EpisodeMsg, "episode", self._on_episode, WHOLE)
         self._node.create_subscription(SafetyStatus, "safety_status", self._on_safety, STATUS)
         self._node.create_subscription(LearnerStatus, "learner_status", self._on_learner, STATUS)
+        self._node.create_subscription(AdaptationStatus, "adaptation_status", self._on_adaptation, LATCHED)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, daemon=True, name="console")
@@ -53,13 +60,16 @@ class Console:
         self._thread.join()
         self._node.destroy_node()
 
-    def call(self, service: str, timeout_s: float = 5.0) -> tuple[bool, str]:
-        """Call start, stop, rearm or reset; return whether it was done, and what the arm said."""
-        client = self._node.create_client(Trigger, service)
+    def call(self, verb: str, *, inner_steps: int = 0, timeout_s: float = 5.0) -> tuple[bool, str]:
+        """Call one of VERBS; return whether it was done, and what the node said. `inner_steps` is for adapt."""
+        service = POLICY_VERBS.get(verb, Trigger)
+        node = "policy" if verb in POLICY_VERBS else "robot_interface"
+        request = Adapt.Request(inner_steps=inner_steps) if verb == "adapt" else service.Request()
+        client = self._node.create_client(service, verb)
         try:
             if not client.wait_for_service(timeout_sec=timeout_s):
-                return False, f"no robot_interface offers {service} (waited {timeout_s} s)"
-            future = client.call_async(Trigger.Request())
+                return False, f"no {node} offers {verb} (waited {timeout_s} s)"
+            future = client.call_async(request)
             deadline = time.monotonic() + timeout_s
             while not future.done() and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -81,6 +91,9 @@ class Console:
 
     def _on_learner(self, message: LearnerStatus) -> None:
         self.learner = message
+
+    def _on_adaptation(self, message: AdaptationStatus) -> None:
+        self.adaptation = message
 
     def _spin(self) -> None:
         try:

@@ -1,11 +1,13 @@
 """Between mbrl_core's records and mbrl_msgs: nothing else in the nodes touches message fields of these types."""
 
+import dataclasses
 import hashlib
 from array import array
 
 import numpy as np
 from builtin_interfaces.msg import Time
 
+from mbrl_core.adaptation_config import Outcome
 from mbrl_core.config import refuse
 from mbrl_core.control_config import Counters
 from mbrl_core.types import Action, Episode, Observation, Vector
@@ -156,6 +158,8 @@ def to_safety_status_msg(mode: str, reason: str, counters: Counters, stamp: Time
         latched=mode == "latched",
         reason=reason,
         clamped=counters.clamped,
+        slowed=counters.slowed,
+        held=counters.held,
         late=counters.late,
         watchdog_trips=counters.watchdog_trips,
         missed_cycles=counters.missed_cycles,
@@ -165,6 +169,13 @@ def to_safety_status_msg(mode: str, reason: str, counters: Counters, stamp: Time
         real_steps=counters.real_steps,
         episodes=counters.episodes,
     )
+
+
+def to_adaptation_status_msg(outcome: Outcome, stamp: Time) -> msg.AdaptationStatus:
+    """Where adaptation stands."""
+    fields = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(outcome)}
+    fields.pop("granted")  # for who asked
+    return msg.AdaptationStatus(stamp=stamp, **fields)
 
 
 def _doubles(values: Vector) -> "array[float]":

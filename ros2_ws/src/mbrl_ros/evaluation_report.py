@@ -10,7 +10,7 @@ from mbrl_ros.run_record import Statistics, statistics
 
 HEADINGS = ("policy", "success", "distance median", "mean", "95 %", "return", "episodes")
 COLUMNS = ("episode", "goal_x_m", "goal_y_m", "goal_z_m", "final_distance_m", "return", "success", "steps")
-FLAGS = (StepFlag.CLAMPED, StepFlag.LATE, StepFlag.GAP)
+FLAGS = (StepFlag.CLAMPED, StepFlag.LATE, StepFlag.GAP, StepFlag.SLOWED)
 
 
 def table(evaluations: dict[str, list[Episode]]) -> Table:

@@ -11,14 +11,19 @@ from typing import Any
 
 import yaml
 
+from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
+from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.config import check, refuse, setting
-from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
+from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, GATE_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
 
 # robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
 # A pseudo-terminal is served by ordinary kernel workers, which a busy machine keeps waiting longer than a wire does
 TWIN_BUS_ERRORS = 10
 ACTORS = ("learned", "zero", "random")
+ADAPTED_DOC = (
+    "file that adapted parameters are kept in; empty = beside the bundle on an arm, in the run folder on the twin"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,11 @@ class DeployGraph:
     seed: int = setting(0, doc="seed of goals and of random actions", low=0, high=2**31 - 1)
     episodes: int = setting(0, doc="episodes after which the arm stops; 0 = no limit", low=0)
     actor: str = setting("learned", doc="what acts", one_of=ACTORS)
-    deterministic: bool = setting(True, doc="act with the mean instead of a sample")
+    deterministic: bool = setting(True, doc="act with the mean instead of a sample, where no adaptation is under way")
+    adapt_after: int = setting(AdaptationConfig.after_episodes, doc=ADAPT_AFTER_DOC, low=0, high=100)
+    inner_steps: int = setting(AdaptationConfig.inner_steps, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
+    adapted: str = setting("", doc=ADAPTED_DOC)
+    gate: bool = setting(True, doc=GATE_DOC)
     start: bool = setting(False, doc="move without waiting for the service start; the twin never waits")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
@@ -164,6 +173,10 @@ def _deploy(config: DeployGraph) -> Graph:
         arm["max_bus_errors"] = TWIN_BUS_ERRORS
     shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": on_twin}
     acting = {"bundle": config.bundle, "actor": config.actor, "deterministic": config.deterministic}
+    if config.actor == "learned":
+        adaptation = {"after_episodes": config.adapt_after, "inner_steps": config.inner_steps}
+        acting |= {f"adaptation.{name}": value for name, value in adaptation.items()}
+        acting |= {"adapted": str(_adapted(config)), "gate": config.gate}
     nodes = (
         *((_twin(config),) if on_twin else ()),
         _robot_interface({**shared, **arm, "speed": config.speed, "max_steps": 0, "episodes": config.episodes}),
@@ -183,6 +196,16 @@ def _learning(config: SimGraph | RealGraph) -> dict[str, Any]:
         raise refuse("demonstrations", "a folder of episodes, or of a run", config.demonstrations)
     demonstrations = str(Path(config.demonstrations).absolute()) if config.demonstrations else ""
     return {"run_dir": config.run_dir, "max_steps": config.max_steps, "demonstrations": demonstrations}
+
+
+def _adapted(config: DeployGraph) -> Path:
+    """Where adapted parameters are kept: a file for each arm, and never the twin's on an arm."""
+    if config.adapted:
+        return Path(config.adapted).absolute()
+    bundle = Path(config.bundle).absolute()
+    folder = bundle.parent if config.port else _folder(config)
+    arm = config.namespace.strip("/").replace("/", ".")
+    return folder / f"{bundle.stem}{'.' if arm else ''}{arm}{SUFFIX}"
 
 
 def _folder(config: GraphConfig) -> Path:

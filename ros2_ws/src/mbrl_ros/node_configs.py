@@ -9,12 +9,14 @@ from mbrl_core.config import setting
 
 PROFILE_DOC = "arm: a name under the twin's assets, or the path of a YAML profile"
 
+GATE_DOC = "tell the arm how much the ensemble disagrees, so that it slows, then holds, in what training never saw"
+
 DEMONSTRATIONS_DOC = "folder of recorded episodes that learning begins with, or of the run that left them; empty = none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinConfig:
-    """The arm's twin behind its emulated bus."""
+    """The arm's twin behind its emulated bus; how it differs from its profile follows under `perturbation.`."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
     port: str = setting("", doc="path to make as a link to the pseudo-terminal; empty = none")
@@ -25,13 +27,15 @@ class TwinConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The node that acts."""
+    """The node that acts; the settings of adaptation follow under `adaptation.`."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
     bundle: str = setting("", doc="policy to start with (.mbrl); empty = random actions until one is published")
     actor: str = setting("learned", doc="what acts", one_of=("learned", "zero", "random"))
     deterministic: bool = setting(False, doc="act by the mean, without exploration noise")
     seed: int = setting(0, doc="seed of the exploration noise", low=0)
+    gate: bool = setting(False, doc=GATE_DOC)
+    adapted: str = setting("", doc="file that adapted parameters are kept in and go on from; empty = none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@
 | deactivate | answers none: the robot interface's watchdog then holds the arm |
 | error | as deactivate |
 
-A published policy is checked in a thread of its own and swapped in between two steps.
+A published policy is checked in a thread of its own and swapped in between two steps; one that has adapted
+(`mbrl_core/robot_adaptation.py`), only before the first step of an episode, so that every episode has one policy.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +17,15 @@ from pathlib import Path
 import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from mbrl_core.actor import Actor, RandomActor, ZeroActor
+from mbrl_core.actor import RandomActor, ZeroActor
+from mbrl_core.adaptation_config import AdaptationConfig
 from mbrl_core.arm import load_profile
-from mbrl_core.bundle import Bundle, check_fits
+from mbrl_core.bundle import Bundle
+from mbrl_core.learned_policy import LearnedPolicy, UnlearnedPolicy
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import Action, Observation
+from mbrl_core.types import Observation
 from mbrl_msgs import msg
+from mbrl_ros.adaptation_topics import AdaptationTopics
 from mbrl_ros.conversions import from_observation_msg, from_policy_update_msg, to_action_msg
 from mbrl_ros.delivery import LATCHED, NEWEST
 from mbrl_ros.node_configs import PolicyConfig
@@ -36,20 +40,26 @@ class PolicyNode(LifecycleNode):
     def __init__(self) -> None:
         """Read parameters and profile. Raises ValueError for a bad one."""
         super().__init__("policy", automatically_declare_parameters_from_overrides=True)
-        self._config, _ = read_parameters(self, PolicyConfig)
+        self._config, groups = read_parameters(self, PolicyConfig, adaptation=AdaptationConfig)
+        self._settings: AdaptationConfig = groups["adaptation"]
         self._task = ReachTask(load_profile(profile_path(self._config.profile)))
         self._rng = np.random.default_rng(self._config.seed)
         self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy-check")
-        self._checked: Future[Bundle] | None = None
+        self._checked: Future[LearnedPolicy] | None = None
+        self._policy: LearnedPolicy | UnlearnedPolicy
+        self._adaptation = AdaptationTopics(self)
         self._active = False
         self._actions = self.create_publisher(msg.Action, "action", NEWEST)
         self.create_subscription(msg.Observation, "observation", self._answer, NEWEST)
         self.create_subscription(msg.PolicyUpdate, "policy_update", self._receive, LATCHED)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Build the first actor."""
+        """Read the bundle, where there is one."""
         try:
-            self._actor = self._first_actor()
+            first = ZeroActor if self._config.actor == "zero" else RandomActor
+            self._policy = UnlearnedPolicy(first(self._task.action_dim))
+            if self._config.actor == "learned" and self._config.bundle:
+                self._install(self._prepared(Bundle.load(Path(self._config.bundle))))
         except Exception as error:
             self.get_logger().error(explain(error))
             return TransitionCallbackReturn.FAILURE
@@ -74,15 +84,17 @@ class PolicyNode(LifecycleNode):
         """Answer no more; called before the process ends."""
         self._active = False
         self._checker.shutdown(wait=False, cancel_futures=True)
+        self._adaptation.close()
 
-    def _first_actor(self) -> Actor | RandomActor | ZeroActor:
-        if self._config.actor == "zero":
-            return ZeroActor(self._task.action_dim)
-        if self._config.actor == "random" or not self._config.bundle:
-            return RandomActor(self._task.action_dim)
-        bundle = Bundle.load(Path(self._config.bundle))
-        check_fits(bundle, self._task.profile, self._task)
-        return Actor(bundle)
+    def _prepared(self, bundle: Bundle) -> LearnedPolicy:
+        """Check a bundle. Raises ValueError where it does not fit, or does not run."""
+        path = Path(self._config.adapted) if self._config.adapted else None
+        how = {"deterministic": self._config.deterministic, "gate": self._config.gate}
+        return LearnedPolicy(bundle, self._task, self._settings, **how, path=path)
+
+    def _install(self, policy: LearnedPolicy) -> None:
+        self._policy = policy
+        self._adaptation.install(policy.adaptation)
 
     def _answer(self, message: msg.Observation) -> None:
         if not self._active:
@@ -91,16 +103,13 @@ class PolicyNode(LifecycleNode):
         observation = from_observation_msg(message)
         if not self._is_sound(observation):
             return
-        obs = self._task.observe(observation.state, observation.goal)
-        noise = None if self._is_deterministic() else self._rng
+        if observation.first:
+            self._begin(observation.episode)
         try:
-            values = self._actor.act(obs, noise)
+            action = self._policy.answer(observation, self._rng)
         except ValueError as error:  # not finite: no answer, so that the arm holds
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
-        action = Action(
-            seq=observation.seq, episode=observation.episode, action=values, policy_version=self._actor.version
-        )
         self._actions.publish(to_action_msg(action, self.get_clock().now().to_msg()))
 
     def _is_sound(self, observation: Observation) -> bool:
@@ -113,17 +122,22 @@ class PolicyNode(LifecycleNode):
                 return False
         return True
 
-    def _is_deterministic(self) -> bool:
-        return self._config.deterministic and not isinstance(self._actor, RandomActor)
+    def _begin(self, episode: int) -> None:
+        """Let those parameters act that adaptation wants, from the first step of an episode on."""
+        turn = self._adaptation.begin(episode)
+        if turn is None or not isinstance(self._policy, LearnedPolicy):
+            return
+        try:
+            self._policy.begin(turn)
+        except ValueError as error:
+            self.get_logger().error(f"adapted policy refused, the one before goes on: {error}")
 
     def _receive(self, message: msg.PolicyUpdate) -> None:
         if self._config.actor == "learned":
             self._checked = self._checker.submit(self._check, message)
 
-    def _check(self, message: msg.PolicyUpdate) -> Bundle:
-        bundle = Bundle.from_bytes(from_policy_update_msg(message))
-        check_fits(bundle, self._task.profile, self._task)
-        return bundle
+    def _check(self, message: msg.PolicyUpdate) -> LearnedPolicy:
+        return self._prepared(Bundle.from_bytes(from_policy_update_msg(message)))
 
     def _swap(self) -> None:
         """Take over a policy that passed its check; one that did not is reported and the present one goes on."""
@@ -131,15 +145,11 @@ class PolicyNode(LifecycleNode):
             return
         checked, self._checked = self._checked, None
         try:
-            bundle = checked.result()
-            if isinstance(self._actor, Actor):
-                self._actor.update(bundle)
-            else:
-                self._actor = Actor(bundle)
+            self._install(checked.result())
         except Exception as error:  # a bad policy must never end the node
-            self.get_logger().error(f"policy refused, version {self._actor.version} goes on: {error}")
+            self.get_logger().error(f"policy refused, version {self._policy.version} goes on: {error}")
             return
-        self.get_logger().info(f"policy version {self._actor.version} in use")
+        self.get_logger().info(f"policy version {self._policy.version} in use")
 
 
 def main() -> None:

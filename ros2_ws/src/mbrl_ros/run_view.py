@@ -7,7 +7,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mbrl_core.types import Episode
-from mbrl_msgs.msg import LearnerStatus
+from mbrl_msgs.msg import AdaptationStatus, LearnerStatus
 
 
 class RunView:
@@ -55,7 +55,7 @@ def episode_line(episode: Episode, *, robot_time_s: float, real_steps: int, max_
     line = (
         f"episode {episode.episode:3d}  robot {robot_time_s:6.1f} s  steps {real_steps:4d}{budget}"
         f"  return {episode.episode_return:7.2f}  {reached} {100 * episode.final_distance_m:5.1f} cm"
-        f"  policy v{int(episode.policy_versions.max(initial=0))}"
+        f"  policy v{int(episode.policy_versions.max(initial=0))}{_how(episode)}"
     )
     return line if episode.end_reason in ("time limit", "step budget") else f"{line}  ({episode.end_reason})"
 
@@ -68,3 +68,15 @@ def learner_line(status: LearnerStatus | None) -> str:
         return f"learner: {status.phase}"
     loss = float(np.mean(status.holdout_loss))
     return f"learner: {status.phase}, hold-out loss {loss:.3f}, disagreement {status.disagreement:.3f}"
+
+
+def adaptation_line(status: AdaptationStatus | None) -> str:
+    """Where adaptation stands; empty where there is nothing to tell."""
+    if status is None or (status.phase == "off" and not status.reason):
+        return ""
+    return f"adaptation: {status.phase}" + (f"; {status.reason}" if status.reason else "")
+
+
+def _how(episode: Episode) -> str:
+    adapted = f"+{episode.inner_steps}" if episode.inner_steps else ""
+    return adapted + (" exploring" if episode.exploring else "")

@@ -15,6 +15,7 @@ from mbrl_ros.parameters import read_parameters
 from mbrl_ros.process import run_node
 from mbrl_sim import profile_path
 from mbrl_sim.emulated_bus import Twin
+from mbrl_sim.perturbation import Perturbation
 
 
 class TwinNode(Node):
@@ -26,13 +27,17 @@ class TwinNode(Node):
     def __init__(self) -> None:
         """Start the bus. Raises ValueError for a bad parameter or profile."""
         super().__init__("twin", automatically_declare_parameters_from_overrides=True)
-        config, _ = read_parameters(self, TwinConfig)
+        config, groups = read_parameters(self, TwinConfig, perturbation=Perturbation)
         profile = load_profile(profile_path(config.profile))
-        self._twin = Twin(profile, speed=config.speed, seed=config.seed, link=config.port or None)
+        differs: Perturbation = groups["perturbation"]
+        link = config.port or None
+        self._twin = Twin(profile, speed=config.speed, seed=config.seed, link=link, perturbation=differs)
         self.failed = self._twin.failed
         self._time_topic = self.create_publisher(ClockMsg, "/clock", NEWEST)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0 / config.clock_hz, self._tell_time, clock=wall)
+        if differs != Perturbation():
+            self.get_logger().info(f"not the arm of its profile: {differs}")
         self.get_logger().info(f"{profile.name} at speed {config.speed} on {config.port or self._twin.port}")
 
     def _tell_time(self) -> None:

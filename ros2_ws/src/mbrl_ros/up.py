@@ -5,11 +5,12 @@ import os
 import sys
 from typing import NoReturn
 
+from mbrl_core.adaptation_config import MOST_INNER_STEPS
 from mbrl_core.config import setting
-from mbrl_ros.console import Console
+from mbrl_ros.console import VERBS, Console
 from mbrl_ros.graph import Graph, GraphConfig, build_graph
 from mbrl_ros.run_directory import create_run_dir
-from mbrl_ros.run_view import RunView, episode_line, learner_line
+from mbrl_ros.run_view import RunView, adaptation_line, episode_line, learner_line
 from mbrl_ros.running_graph import GraphError, RunningGraph, relative
 from mbrl_ros.stop_request import StopRequest, StopRequested
 
@@ -18,10 +19,11 @@ FAILED = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CallConfig:
-    """Ask a running robot_interface."""
+    """Ask a running graph: adapt and rollback its policy node, the others its robot_interface."""
 
-    verb: str = setting(doc="what to ask", one_of=("start", "stop", "rearm", "reset"))
+    verb: str = setting(doc="what to ask", one_of=VERBS)
     namespace: str = setting("", doc="ROS namespace of the arm")
+    inner_steps: int = setting(0, doc="adapt: gradient steps; 0 = as many as usual", low=0, high=MOST_INNER_STEPS)
 
 
 def keep_up(config: GraphConfig) -> int:
@@ -53,7 +55,7 @@ def keep_up(config: GraphConfig) -> int:
 
 def _show(running: RunningGraph, graph: Graph, view: RunView) -> NoReturn:
     """Print what changes, for ever; ends by an exception."""
-    told, robot_time_s, steps = "", 0.0, 0
+    told, told_of_adaptation, robot_time_s, steps = "", "", 0.0, 0
     while True:
         episode = running.next_episode()
         if episode is not None:
@@ -67,6 +69,10 @@ def _show(running: RunningGraph, graph: Graph, view: RunView) -> NoReturn:
         if state != told:
             view.say(state + _advice(safety.state if safety else ""))
             told = state
+        adaptation = adaptation_line(running.console.adaptation)
+        if adaptation != told_of_adaptation:
+            view.say(adaptation)
+            told_of_adaptation = adaptation
 
 
 def _advice(state: str) -> str:
@@ -77,11 +83,11 @@ def _advice(state: str) -> str:
 
 
 def call(config: CallConfig) -> int:
-    """Ask a running robot_interface and print its answer; returns the exit status."""
+    """Ask a running graph and print its answer; returns the exit status."""
     console = Console(config.namespace)
     console.start()
     try:
-        granted, answer = console.call(config.verb)
+        granted, answer = console.call(config.verb, inner_steps=config.inner_steps)
     finally:
         console.stop()
     print(answer, file=sys.stdout if granted else sys.stderr)

@@ -1,0 +1,92 @@
+"""The model-based inner step: on rollouts that are imagined in the ensemble, set right by real episodes.
+
+A gradient from five real episodes is noisy, and noise is most of it on an arm. The episodes are therefore used twice
+better: they say how the world differs from the ensemble (`reality_gap.py`, some twenty numbers a dimension), and the
+steps are taken on as many fresh rollouts in the corrected ensemble as one likes. Learned step sizes give a step its
+direction; its length is set by the KL divergence that it moves the policy, since a few long steps in a row are not what
+training had learned them for.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mbrl_core.adapter import AdaptedStep, Adapter
+from mbrl_core.algorithms.advantage import gae, standardised_advantages
+from mbrl_core.bundle import Bundle
+from mbrl_core.config import check
+from mbrl_core.imagined_batch import ImaginedWorld
+from mbrl_core.imagined_config import ImaginedStepsConfig
+from mbrl_core.real_batch import RealBatch, Single
+from mbrl_core.reality_gap import fit_gap, transitions
+from mbrl_core.tasks.task import Task
+from mbrl_core.types import Episode
+from mbrl_core.world_model import WorldModel
+
+LONGEST = 100.0  # factor on the step sizes: a gradient that hardly moves the policy is not stretched without end
+SHRINKS = 4  # halvings of a step that made its own surrogate worse, before it is left to be refused
+GOALS = 256  # drawn to know their spread
+
+
+class ImaginedSteps:
+    """Takes inner steps in imagination; the world is fitted once, to the episodes given."""
+
+    def __init__(
+        self, bundle: Bundle, task: Task, adapter: Adapter, episodes: Sequence[Episode], config: ImaginedStepsConfig
+    ) -> None:
+        """Fit how the world differs.
+
+        Args:
+          bundle: with its ensemble.
+          task: what is known.
+          adapter: takes a step.
+          episodes: what happened; whoever acted in them, and however.
+          config: settings.
+
+        Raises:
+          ValueError: the bundle has no ensemble, a setting is out of bounds, no step of the episodes counts, or
+            one is not of the task's widths.
+        """
+        check(config.gap)
+        self._task, self._adapter, self._config = task, adapter, check(config)
+        self._rng = np.random.default_rng(config.seed)
+        model, real = WorldModel(bundle, task), transitions(task, episodes)
+        goals = np.asarray(task.sample_goal(self._rng, GOALS))
+        self.gap = fit_gap(task, model, real, goals, config.gap)
+        self._world, self._states = ImaginedWorld(task, model, self.gap), real.states
+        self._rollouts = -(-config.rollouts // model.members) * model.members
+
+    def __call__(self, theta: Single) -> AdaptedStep:
+        """Imagine with theta (P,) and take a step from there.
+
+        Raises:
+          ValueError: something imagined, or the step, is not finite.
+        """
+        batch = self._imagine(theta)
+        trial = self._adapter.step(theta, batch)
+        scale = min(LONGEST, float(np.sqrt(self._config.step_kl / max(trial.kl, 1e-12))))
+        step = self._adapter.step(theta, batch, scale=scale)
+        for _ in range(SHRINKS):
+            if step.loss_after <= step.loss and step.kl <= 2 * self._config.step_kl:
+                break
+            scale *= 0.5
+            step = self._adapter.step(theta, batch, scale=scale)
+        return step
+
+    def _imagine(self, theta: Single) -> RealBatch:
+        """A batch of imagined steps that theta took."""
+        starts = self._states[self._rng.integers(len(self._states), size=self._rollouts)]
+        goals = np.asarray(self._task.sample_goal(self._rng, self._rollouts))
+        done = self._world.roll_out(
+            lambda obs: self._adapter.distribution(theta, obs), starts, goals, self._config.horizon, self._rng
+        )
+        how, weights = self._adapter.metadata, done.alive.astype(np.float64)
+        advantages, _ = gae(done.rewards, self._adapter.value(done.obs), how.discount, how.trace, done.terminated)
+        advantages = standardised_advantages(advantages, weights, (0, 1))
+        columns = (done.obs[:-1], done.actions, done.log_prob, advantages, weights)
+        return RealBatch(*(_flat(column) for column in columns))
+
+
+def _flat(column: np.ndarray) -> Single:
+    """(H, B, ...) to (H * B, ...)."""
+    return np.ascontiguousarray(column.reshape(-1, *column.shape[2:]), dtype=np.float32)
