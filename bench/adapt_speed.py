@@ -23,13 +23,16 @@ from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import AdaptationMetadata, Bundle
 from mbrl_core.disagreement import Disagreement
-from mbrl_core.models.disagreement import calibrated
+from mbrl_core.imagined_config import ImaginedStepsConfig
+from mbrl_core.imagined_steps import ImaginedSteps
 from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble_graph import calibrated
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
 from mbrl_core.real_batch import RealBatch
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_sim import profile_path
+from mbrl_sim.reach_env import ReachEnv, run_episode
 
 BATCHES = (256, 4000)
 WARM_UP = 100
@@ -91,7 +94,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     task = ReachTask(load_profile(profile_path("so101")))
     bundle = whole_bundle(task)
-    actor, adapter, disagreement = Actor(bundle), Adapter(bundle, task), Disagreement(bundle)
+    actor, adapter, disagreement = Actor(bundle), Adapter(bundle, task), Disagreement(bundle, task)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{cpu_model()}, one core of {os.cpu_count()}, {platform.system()} {platform.release()}")
     print(f"Python {platform.python_version()}, {versions}; load {os.getloadavg()[0]:.1f}")
@@ -105,6 +108,9 @@ def main() -> None:
     for count in BATCHES:
         batch = random_batch(adapter, bundle.theta, task, count)
         measure(f"adapt, one step, batch {count}", args.steps, lambda batch=batch: adapter.step(bundle.theta, batch))
+    episode = run_episode(ReachEnv(task.profile), actor, rng=rng)
+    imagined = ImaginedSteps(bundle, task, adapter, [episode], ImaginedStepsConfig())
+    measure("adapt, one imagined step", max(1, args.steps // 10), lambda: imagined(bundle.theta))
     other = Actor(dataclasses.replace(bundle, theta=bundle.theta * np.float32(0.9)))
     measure("take over adapted parameters", args.steps, lambda: other.update(bundle))
 
