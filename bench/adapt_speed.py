@@ -91,7 +91,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     task = ReachTask(load_profile(profile_path("so101")))
     bundle = whole_bundle(task)
-    actor, adapter, disagreement = Actor(bundle), Adapter(bundle, task), Disagreement(bundle)
+    actor, adapter, disagreement = Actor(bundle), Adapter(bundle, task), Disagreement(bundle, task)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{cpu_model()}, one core of {os.cpu_count()}, {platform.system()} {platform.release()}")
     print(f"Python {platform.python_version()}, {versions}; load {os.getloadavg()[0]:.1f}")
