@@ -3,7 +3,7 @@
 A zip of `act.onnx` (theta, normaliser, observation in; mean and log-std out), `parameters.safetensors` and
 `metadata.json`, which holds what the policy was made for and the SHA-256 of every other member. Two members may be
 absent: `adapt.onnx`, one inner step (see `adapter.py`), whose step sizes and critic are then among the parameters, and
-`ensemble.onnx`, the members' disagreement (see `disagreement.py`).
+`ensemble.onnx`, the members' predictions (see `world_model.py`), with bounds on their disagreement in the metadata.
 """
 
 import dataclasses

@@ -4,11 +4,13 @@ One adaptation, begun by itself (`after_episodes`) or when asked: evaluate the p
 drawn actions, take inner steps on these exploring episodes, evaluate the adapted policy, compare. Decisions:
 - Exploring episodes draw their actions, because a policy gradient needs them; evaluating ones act by the mean, which is
   what the robot does from then on. Both are counted, and each belongs to the parameters that acted in it.
-- A step uses whole exploring episodes of the present parameters only, as in training, where every inner step has fresh
+- Steps are taken on rollouts that are imagined in the bundle's ensemble, set right by the exploring episodes
+  (`imagined_steps.py`), or on these alone (`routes.py`).
+- They use whole exploring episodes of the present parameters only, as in training, where every inner step has fresh
   rollouts. Importance weights would allow older ones, at the price of their variance; five episodes cost half a minute.
 - Interrupted episodes count for nothing: one that the operator or the watchdog ended says little on the policy.
 - A step stays only if it is finite, moves the policy no further than `max_kl` and makes the surrogate no worse. The
-  bound is for each step: k steps on the same episodes may move it k^2 times as far. The first step that does not stay
+  bound is for each step: k steps in one direction may move it k^2 times as far. The first step that does not stay
   ends the adaptation, and the last good parameters go on.
 - What stays is compared by the real returns of evaluating episodes (`return_comparison.py`) and falls back by itself,
   to the parameters before it. It then waits to be asked again: the same noise would lead it astray again and again.
