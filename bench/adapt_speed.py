@@ -23,8 +23,8 @@ from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.arm import load_profile
 from mbrl_core.bundle import AdaptationMetadata, Bundle
 from mbrl_core.disagreement import Disagreement
-from mbrl_core.models.disagreement import calibrated
 from mbrl_core.models.ensemble import Ensemble
+from mbrl_core.models.ensemble_graph import calibrated
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
 from mbrl_core.real_batch import RealBatch
