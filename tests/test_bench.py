@@ -18,7 +18,8 @@ from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.replay import Replay
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # they are programs, not a package
+BENCH = Path(__file__).parents[1] / "bench"
+sys.path.insert(0, str(BENCH))  # they are programs, not a package
 adaptation, adaptation_results, exploration, kept_results, learning, model_bias, robustness, sac, training_runs = (
     importlib.import_module(name)
     for name in (
@@ -28,6 +29,11 @@ adaptation, adaptation_results, exploration, kept_results, learning, model_bias,
 )
 PLAIN = {"eval_return_mean": -4.0, "wall_s": 90.0, "zero_return": -12.0, "random_return": -43.0}
 ADAPTED = PLAIN | {"adapted_return_mean": -3.5, "inner_kl": 0.0123}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCH.glob("*.py")))
+def test_everything_that_a_program_imports_is_there(name):
+    importlib.import_module(name)
 
 
 @pytest.mark.parametrize("number, text", [(None, "none"), (0.456, "0.46"), (-151.26, "-151.3"), (12345.6, "12,346")])
