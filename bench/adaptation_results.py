@@ -15,6 +15,7 @@ from mbrl_ros.provenance import git_commit, machine, versions
 GOALS = 12
 LEVEL, BLOCK = 0.05, 5  # of the comparison that takes an adapted policy back
 NOISE = 2.0  # standard errors of the mean difference over the same goals
+SMALL_LOSS = 0.1  # of the return: a share of less says nothing
 AFTER = (1, 2, 3, 5)  # exploring episodes
 FIELDS = (
     *("seed", "case", "method", "route", "episodes", "steps", "taken_back", "success", "distance_mm"),
@@ -99,9 +100,9 @@ def differences(results: Results, case: str, method: str, route: str, episodes: 
 
 
 def share(pairs: Iterable[tuple[Vector, Vector]]) -> str:
-    """What was given over what was taken, over all seeds; none where nothing was taken."""
-    taken, given = (sum(float(part.mean()) for part in column) for column in zip(*pairs, strict=True))
-    return f"{100 * given / taken:.0f} %" if taken > 0 else "none"
+    """What was given over what was taken, over all seeds; where hardly anything was taken, what was given, signed."""
+    taken, given = (float(np.mean([part.mean() for part in column])) for column in zip(*pairs, strict=True))
+    return f"{100 * given / taken:.0f} %" if taken >= SMALL_LOSS else f"{given:+.2f}"
 
 
 def case_line(results: Results, case: str) -> list[str] | None:

@@ -205,6 +205,12 @@ def test_what_was_won_back_is_a_share_of_what_was_lost_over_all_seeds(returns):
     assert cells["Trained there"] == "+0.10"
 
 
+def test_a_share_of_hardly_anything_is_no_share():
+    given = np.array([0.02, 0.04])
+    assert adaptation_results.share([(np.array([0.0, 0.1]), given)]) == "+0.03"
+    assert adaptation_results.share([(np.array([0.1, 0.1]), given)]) == "30 %"
+
+
 def test_a_summary_counts_what_got_better_and_what_got_worse_by_more_than_noise(returns):
     """Of four goals that differ by 0.2, one standard error is 0.058: -0.1 is less than two of it, -0.5 is more."""
     imagined = adaptation_results.summary(returns, ["heavy"], "mb-mpo", "imagined")
