@@ -166,3 +166,12 @@ def test_parameters_for_a_node_that_is_not_there_are_refused(tmp_path):
     path.write_text("robot_interfase: {seed: 5}\n")
     with pytest.raises(ValueError, match="got 'robot_interfase'"):
         build_graph(dataclasses.replace(SIM, params=str(path)))
+
+
+def test_the_learner_is_told_its_method():
+    assert parameters(SIM, "model_learning")["algorithm"] == "me-ppo"
+    for config in (SIM, REAL):
+        told = parameters(dataclasses.replace(config, algorithm="mb-mpo"), "model_learning")
+        assert told["algorithm"] == "mb-mpo"
+    with pytest.raises(ValueError, match="algorithm: expected one of .'me-ppo', 'mb-mpo'., got 'bptt'"):
+        build_graph(dataclasses.replace(SIM, algorithm="bptt"))

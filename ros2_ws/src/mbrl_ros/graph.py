@@ -14,7 +14,15 @@ import yaml
 from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
 from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.config import check, refuse, setting
-from mbrl_ros.node_configs import DEMONSTRATIONS_DOC, GATE_DOC, PROFILE_DOC, LearningConfig, LifecycleManagerConfig
+from mbrl_ros.node_configs import (
+    ALGORITHM_DOC,
+    ALGORITHMS,
+    DEMONSTRATIONS_DOC,
+    GATE_DOC,
+    PROFILE_DOC,
+    LearningConfig,
+    LifecycleManagerConfig,
+)
 
 # robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
@@ -70,6 +78,7 @@ class SimGraph:
     start: bool = setting(True, doc="begin to move as soon as every node is active")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    algorithm: str = setting(LearningConfig.algorithm, doc=ALGORITHM_DOC, one_of=ALGORITHMS)
     demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
     verbose: bool = setting(False, doc="copy the nodes' logs to the console")
@@ -87,6 +96,7 @@ class RealGraph:
     start: bool = setting(False, doc="move without waiting for the operator to call the service start")
     run_dir: str = setting("", doc="folder for what the run leaves; empty = runs/<stamp>")
     namespace: str = setting("", doc="ROS namespace, one per arm; empty = the root")
+    algorithm: str = setting(LearningConfig.algorithm, doc=ALGORITHM_DOC, one_of=ALGORITHMS)
     demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     params: str = setting("", doc="YAML file, node: {parameter: value}, for what differs from the defaults")
     verbose: bool = setting(False, doc="copy the nodes' logs to the console")
@@ -195,7 +205,8 @@ def _learning(config: SimGraph | RealGraph) -> dict[str, Any]:
     if config.demonstrations and not Path(config.demonstrations).is_dir():
         raise refuse("demonstrations", "a folder of episodes, or of a run", config.demonstrations)
     demonstrations = str(Path(config.demonstrations).absolute()) if config.demonstrations else ""
-    return {"run_dir": config.run_dir, "max_steps": config.max_steps, "demonstrations": demonstrations}
+    told = {"run_dir": config.run_dir, "max_steps": config.max_steps, "algorithm": config.algorithm}
+    return told | {"demonstrations": demonstrations}
 
 
 def _adapted(config: DeployGraph) -> Path:

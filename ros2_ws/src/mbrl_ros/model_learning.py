@@ -1,5 +1,6 @@
 """The learner node: episodes in, policies out. Learning has a thread of its own and never delays anybody.
 
+MB-MPO's real data come from its meta-policy here, not from the adapted policies in turn as in `mbrl train`.
 Every episode is on disk before it is learned from. A restart on the same run_dir goes on from the episodes there.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 from rclpy.node import Node
 
+from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.arm import load_profile
@@ -39,7 +41,7 @@ class ModelLearningNode(Node):
     def __init__(self) -> None:
         """Read what is on disk and start learning. Raises ValueError for a bad parameter or a damaged episode."""
         super().__init__("model_learning", automatically_declare_parameters_from_overrides=True)
-        self._config, groups = read_parameters(self, LearningConfig, me_ppo=MePpoConfig)
+        self._config, groups = read_parameters(self, LearningConfig, me_ppo=MePpoConfig, mb_mpo=MbMpoConfig)
         if not self._config.run_dir:
             raise refuse("model_learning.run_dir", "a folder", self._config.run_dir)
         self._run_dir = Path(self._config.run_dir)
@@ -48,7 +50,8 @@ class ModelLearningNode(Node):
         for name in self._replay.ignored:
             self.get_logger().warning(f"torn episode file ignored: {name}")
         torch.set_num_threads(1)
-        self._learner = me_ppo(self._task, groups["me_ppo"], seed=self._config.seed)
+        method, settings = (me_ppo, "me_ppo") if self._config.algorithm == "me-ppo" else (mb_mpo, "mb_mpo")
+        self._learner = method(self._task, groups[settings], seed=self._config.seed)
         self._progress = ProgressFile(self._run_dir / "progress.csv")
         self._report = RoundReport(policy_version=0, accepted=False)
         self._arrived: queue.SimpleQueue[Episode] = queue.SimpleQueue()

@@ -9,6 +9,9 @@ from mbrl_core.config import setting
 
 PROFILE_DOC = "arm: a name under the twin's assets, or the path of a YAML profile"
 
+ALGORITHMS = ("me-ppo", "mb-mpo")  # those that learn beside a robot
+ALGORITHM_DOC = "method; mb-mpo's policy can adapt to another arm, and takes longer to learn"
+
 GATE_DOC = "tell the arm how much the ensemble disagrees, so that it slows, then holds, in what training never saw"
 
 DEMONSTRATIONS_DOC = "folder of recorded episodes that learning begins with, or of the run that left them; empty = none"
@@ -40,9 +43,10 @@ class PolicyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningConfig:
-    """The learner; the algorithm's own settings follow under `me_ppo.`."""
+    """The learner; the algorithm's own settings follow under `me_ppo.` or `mb_mpo.`."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
+    algorithm: str = setting("me-ppo", doc=ALGORITHM_DOC, one_of=ALGORITHMS)
     run_dir: str = setting("", doc="folder for episodes, policy.mbrl and progress.csv; required")
     seed: int = setting(0, doc="seed of models, policy and imagination", low=0)
     demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)

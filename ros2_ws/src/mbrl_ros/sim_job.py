@@ -13,7 +13,7 @@ from mbrl_core.config import check, refuse, setting
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_ros.evaluation_report import table, write_csv
 from mbrl_ros.graph import ACTORS, DeployGraph, Graph, SimGraph, build_graph
-from mbrl_ros.node_configs import PROFILE_DOC, LearningConfig
+from mbrl_ros.node_configs import ALGORITHM_DOC, ALGORITHMS, PROFILE_DOC, LearningConfig
 from mbrl_ros.operator_loop import OperatorLoop
 from mbrl_ros.plots import draw_run
 from mbrl_ros.provenance import git_commit, machine, versions
@@ -35,6 +35,7 @@ class SimJobConfig:
     """Train on the twin and evaluate."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
+    algorithm: str = setting(LearningConfig.algorithm, doc=ALGORITHM_DOC, one_of=ALGORITHMS)
     steps: int = setting(2400, doc="real steps, random ones included", low=200, high=3000)
     seed: int = setting(0, doc="seed of goals, policy and learner", low=0, high=2**31 - 1)
     speed: float = setting(1.0, doc="speed of the twin while training", low=0.1, high=100)
@@ -89,6 +90,7 @@ class SimJob:
         graph = build_graph(
             SimGraph(
                 profile=config.profile,
+                algorithm=config.algorithm,
                 speed=config.speed,
                 seed=config.seed,
                 max_steps=config.steps,
