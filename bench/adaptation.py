@@ -134,9 +134,9 @@ def run_case(results: Results, seed: int, name: str, method: str, bundle: Bundle
             if results.find(**key) or (count < AFTER[-1] and (route, method) != ("imagined", "mb-mpo")):
                 continue
             begin = partial(begin_steps, route, bundle, adapter, bundle.theta, explored, ImaginedStepsConfig())
-            done = attempt(begin, adapter, bundle.theta, explored, steps, max_kl=0.0)
-            adapted = dataclasses.replace(bundle, theta=done.theta)
-            results.add(evaluate(env, adapted), steps=done.taken, before=before, **key)
+            tried = attempt(begin, adapter, bundle.theta, explored, steps, max_kl=0.0)
+            adapted = dataclasses.replace(bundle, theta=tried.theta)
+            results.add(evaluate(env, adapted), steps=tried.taken, before=before, **key)
 
 
 def parse() -> argparse.Namespace:

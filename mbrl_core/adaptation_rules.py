@@ -63,18 +63,18 @@ def attempt(
       max_kl: the furthest that a step may move the policy, nats; 0 = the bundle's own bound.
       on_step: told of each, good or not.
     """
-    done = Attempt(theta, 0, tuple(episode.episode for episode in episodes))
+    tried = Attempt(theta, 0, tuple(episode.episode for episode in episodes))
     try:
         route = begin()
-        while done.taken < steps:
-            step = route(done.theta)
+        while tried.taken < steps:
+            step = route(tried.theta)
             on_step(step)
-            surrogate = done.surrogate + step.loss - step.loss_after
-            done = done._replace(kl=step.kl, surrogate=surrogate, gradient_norm=step.gradient_norm)
+            surrogate = tried.surrogate + step.loss - step.loss_after
+            tried = tried._replace(kl=step.kl, surrogate=surrogate, gradient_norm=step.gradient_norm)
             refusal = adapter.why_refused(step, max_kl=max_kl)
             if refusal:
-                return done._replace(refusal=refusal)
-            done = done._replace(theta=step.theta, taken=done.taken + 1)
+                return tried._replace(refusal=refusal)
+            tried = tried._replace(theta=step.theta, taken=tried.taken + 1)
     except ValueError as error:
-        return done._replace(refusal=str(error))
-    return done
+        return tried._replace(refusal=str(error))
+    return tried

@@ -5,7 +5,6 @@ training uses (`real_batch`), so a policy adapts here as it would have there. No
 parameters act, and whether a step is taken, is the caller's to decide; `why_refused` has the rule.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from mbrl_core.bundle import ACT, ADAPT, Bundle, check_fits
 from mbrl_core.config import refuse
 from mbrl_core.critic import critic
+from mbrl_core.log_density import log_density
 from mbrl_core.onnx_session import load_session
 from mbrl_core.real_batch import RealBatch, Single, observations, real_batch
 from mbrl_core.tasks.task import Task
@@ -64,9 +64,7 @@ class Adapter:
         Raises:
           ValueError: theta has a wrong length or is not finite.
         """
-        mean, log_std = self.distribution(theta, obs)
-        error = (actions - mean) * np.exp(-log_std)
-        return np.asarray(-0.5 * (error * error + 2 * log_std + math.log(math.tau)).sum(-1))
+        return log_density(*self.distribution(theta, obs), np.asarray(actions, dtype=np.float64))
 
     def distribution(self, theta: Single, obs: Vector | Single) -> tuple[Vector, Vector]:
         """Mean (B, A) and log standard deviation (A,) of the action, given raw observations (B, O).

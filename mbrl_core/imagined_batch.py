@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_core.config import refuse
+from mbrl_core.log_density import log_density
 from mbrl_core.reality_gap import RealityGap
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Vector
@@ -65,7 +66,7 @@ class ImaginedWorld:
             earned = np.asarray(task.reward(state, sent, following, goals + self.gap.goal_offset))
             ends = alive & np.asarray(task.terminates(following, goals))
             records.append(
-                (obs, action, _log_density(mean, log_std, action), np.where(alive, earned, 0.0), ends, alive)
+                (obs, action, log_density(mean, log_std, action), np.where(alive, earned, 0.0), ends, alive)
             )
             state, alive = following, alive & ~ends
         columns = [np.stack(column) for column in zip(*records, strict=True)]
@@ -84,8 +85,3 @@ class ImaginedWorld:
 
 def _noise(like: Vector, rng: np.random.Generator | None) -> Vector:
     return np.zeros_like(like) if rng is None else rng.standard_normal(like.shape)
-
-
-def _log_density(mean: Vector, log_std: Vector, action: Vector) -> Vector:
-    error = (action - mean) * np.exp(-log_std)
-    return np.asarray(-0.5 * (error * error + 2 * log_std + np.log(2 * np.pi)).sum(-1))

@@ -77,13 +77,14 @@ class ImaginedSteps:
         """A batch of imagined steps that theta took."""
         starts = self._states[self._rng.integers(len(self._states), size=self._rollouts)]
         goals = np.asarray(self._task.sample_goal(self._rng, self._rollouts))
-        done = self._world.roll_out(
+        rollouts = self._world.roll_out(
             lambda obs: self._adapter.distribution(theta, obs), starts, goals, self._config.horizon, self._rng
         )
-        how, weights = self._adapter.metadata, done.alive.astype(np.float64)
-        advantages, _ = gae(done.rewards, self._adapter.value(done.obs), how.discount, how.trace, done.terminated)
+        how, weights = self._adapter.metadata, rollouts.alive.astype(np.float64)
+        values = self._adapter.value(rollouts.obs)
+        advantages, _ = gae(rollouts.rewards, values, how.discount, how.trace, rollouts.terminated)
         advantages = standardised_advantages(advantages, weights, (0, 1))
-        columns = (done.obs[:-1], done.actions, done.log_prob, advantages, weights)
+        columns = (rollouts.obs[:-1], rollouts.actions, rollouts.log_prob, advantages, weights)
         return RealBatch(*(_flat(column) for column in columns))
 
 

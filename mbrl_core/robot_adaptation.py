@@ -166,18 +166,18 @@ class RobotAdaptation:
             return None
         theta, episodes = self._now.origin.theta, tuple(self._now.explored)
         begin = partial(begin_steps, self._route, self.bundle, self._adapter, theta, episodes, self._config.imagined)
-        done = attempt(begin, self._adapter, theta, episodes, self._wanted, max_kl=self._config.max_kl)
+        tried = attempt(begin, self._adapter, theta, episodes, self._wanted, max_kl=self._config.max_kl)
         self._now.explored.clear()
-        self._attempt, self._wanted, self._accepted = done, 0, done.taken > 0
-        if not done.taken:
-            return self._tell(f"refused: {done.refusal}; {self._who_acts()}", granted=False)
+        self._attempt, self._wanted, self._accepted = tried, 0, tried.taken > 0
+        if not tried.taken:
+            return self._tell(f"refused: {tried.refusal}; {self._who_acts()}", granted=False)
         self._before = self._now
-        self._now = self._candidate(done, self._before.inner_steps + done.taken)
+        self._now = self._candidate(tried, self._before.inner_steps + tried.taken)
         self._live = self._shown = self._compare(self._before.returns)
         self._fallen_back = False
         self._save()
-        rest = f"; the next was refused: {done.refusal}" if done.refusal else ""
-        return self._tell(f"accepted: {_count(done.taken)} on {len(done.episodes)} episodes{rest}")
+        rest = f"; the next was refused: {tried.refusal}" if tried.refusal else ""
+        return self._tell(f"accepted: {_count(tried.taken)} on {len(tried.episodes)} episodes{rest}")
 
     # ---- comparison
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fakes.blocked import WITHOUT_LEARNING
 from fakes.point_task import PointTask
 
 from mbrl_core.actor import Actor, RandomActor, ZeroActor
@@ -121,13 +122,7 @@ def test_the_zero_baseline_does_nothing():
     assert ZeroActor(2).act(np.ones(4)).tolist() == [0.0, 0.0]
 
 
-WITHOUT_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "onnxscript", "mujoco", "rclpy", "gymnasium"):
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
+WITHOUT_TORCH = WITHOUT_LEARNING + """
 from pathlib import Path
 import numpy as np
 from mbrl_core.actor import Actor

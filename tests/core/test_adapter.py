@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fakes.blocked import WITHOUT_LEARNING
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
@@ -284,13 +285,7 @@ def test_a_foreign_or_damaged_bundle_is_refused():
         Adapter(dataclasses.replace(bundle(), adapt_onnx=bundle().act_onnx), PointTask())
 
 
-WITHOUT_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "onnxscript", "mujoco", "rclpy", "gymnasium"):
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
+WITHOUT_TORCH = WITHOUT_LEARNING + """
 from pathlib import Path
 from fakes.point_task import PointTask
 from mbrl_core.adapter import Adapter

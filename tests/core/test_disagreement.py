@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fakes.blocked import WITHOUT_LEARNING
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
@@ -196,13 +197,7 @@ def test_an_ensemble_too_large_for_a_bundle_is_left_out(monkeypatch):
     assert (bundle.ensemble_onnx, bundle.metadata.disagreement) == (b"", None)
 
 
-WITHOUT_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "onnxscript", "mujoco", "rclpy", "gymnasium"):
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
+WITHOUT_TORCH = WITHOUT_LEARNING + """
 from pathlib import Path
 import numpy as np
 from mbrl_core.bundle import Bundle

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.adapting_bundle import adapting_bundle, imagining
+from fakes.blocked import WITHOUT_LEARNING
 from fakes.point_task import STEP, PointTask, point_episode
 
 from mbrl_core.actor import Actor
@@ -147,13 +148,7 @@ def test_a_task_of_gymnasium_without_a_goal_has_imagined_steps_too():
     assert step.loss_after < step.loss
 
 
-WITHOUT_TORCH = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "onnxscript", "mujoco", "rclpy", "gymnasium"):
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
+WITHOUT_TORCH = WITHOUT_LEARNING + """
 from pathlib import Path
 from fakes.point_task import PointTask
 from mbrl_core.adapter import Adapter

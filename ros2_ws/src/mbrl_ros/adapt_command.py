@@ -56,13 +56,13 @@ def adapt(config: AdaptConfig) -> int:
     route = config.route if bundle.ensemble_onnx else "real"
     most = config.inner_steps or USUAL_STEPS[route]
     steps = begin_steps(route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
-    done = attempt(lambda: steps, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
-    if done.refusal:
-        print(f"the next step is not taken: {done.refusal}")
-    if not done.taken:
+    tried = attempt(lambda: steps, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
+    if tried.refusal:
+        print(f"the next step is not taken: {tried.refusal}")
+    if not tried.taken:
         return 1
-    dataclasses.replace(bundle, theta=done.theta).save(out)
-    print(f"{out}: version {bundle.version} after {done.taken} of {most} steps, {route}, on {len(episodes)} episodes")
+    dataclasses.replace(bundle, theta=tried.theta).save(out)
+    print(f"{out}: version {bundle.version} after {tried.taken} of {most} steps, {route}, on {len(episodes)} episodes")
     return 0
 
 
