@@ -18,11 +18,12 @@ from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters, Mode
 from mbrl_core.disagreement_gate import share_allowed
 from mbrl_core.episode_recorder import EpisodeRecorder
-from mbrl_core.guarded_arm import Arm, GuardedArm
+from mbrl_core.guarded_arm import GuardedArm
 from mbrl_core.kinematics import Chain
 from mbrl_core.policy_step import PolicyStep
 from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.reading import ArmReading
+from mbrl_core.robots.robot import Robot
 from mbrl_core.safety import Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
@@ -36,7 +37,7 @@ class ControlLoop:
 
     def __init__(
         self,
-        arm: Arm,
+        arm: Robot,
         task: ReachTask,
         config: ControlConfig,
         *,

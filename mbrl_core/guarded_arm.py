@@ -6,46 +6,31 @@ it was. After too many failures in a row nothing is written at all until `engage
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters
 from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
+from mbrl_core.robots.robot import Robot
 from mbrl_core.safety import Limits, Sent, limit
 from mbrl_core.types import Vector
 
 HELD_RAD = 0.15  # a goal this near the measured position is being held, with sag; further off it is not trusted
 
 
-class Arm(Protocol):
-    """What is needed of a driver; the Feetech driver and the tests' fakes provide it. All raise RobotError."""
-
-    def read(self) -> ArmReading:
-        """Read all joints."""
-
-    def read_goal(self) -> Vector:
-        """Targets that the servos hold now: (J_all,) rad."""
-
-    def read_torque(self) -> NDArray[np.bool_]:
-        """Which servos drive their joint: (J_all,)."""
-
-    def write(self, position: Vector) -> None:
-        """Send target positions (J_all,) rad."""
-
-    def enable_torque(self) -> None:
-        """Hold where the arm is; leaves goals alone where torque is on already."""
-
-
 class GuardedArm:
     """An arm behind the safety function. `sent` is what it was told last; None = it has not been engaged."""
 
     def __init__(
-        self, arm: Arm, profile: ArmProfile, config: ControlConfig, counters: Counters, tip: Callable[[Vector], Vector]
+        self,
+        arm: Robot,
+        profile: ArmProfile,
+        config: ControlConfig,
+        counters: Counters,
+        tip: Callable[[Vector], Vector],
     ) -> None:
         """Take the driver; `tip` is the forward kinematics over all joints, (J_all,) rad to (3,) m."""
         self._arm, self._profile, self._config, self._counters, self._tip = arm, profile, config, counters, tip

@@ -53,8 +53,10 @@ class ServoBank:
         self._sign, self._zero = profile.vector("sign"), profile.vector("zero_count")
         self._per_rad = profile.bus.counts_per_turn / (2 * math.pi)
         counts = np.rint(self._counts(physics.position)).astype(int).tolist()
-        model = profile.bus.model_number
-        self.servos = [Sts3215(j.servo_id, model, count) for j, count in zip(profile.joints, counts, strict=True)]
+        self.servos = [
+            Sts3215(joint.servo_id, profile.servo_of(joint).model_number, count)
+            for joint, count in zip(profile.joints, counts, strict=True)
+        ]
         self._scaled = [(1.0, 1.0)] * len(self.servos)
         self._on_stand = True
         self._warmed_s = 0.0

@@ -277,8 +277,9 @@ class FeetechArm:
         for index, joint in enumerate(self.profile.joints):
             block = self._identity(joint.servo_id)
             model = _field(block, "model_number")
-            if model != self.profile.bus.model_number:
-                raise _mismatch(joint, "model number", self.profile.bus.model_number, model)
+            expected = self.profile.servo_of(joint).model_number
+            if model != expected:
+                raise _mismatch(joint, "model number", expected, model)
             mode = _field(block, "operating_mode")
             if mode != 0:
                 raise _mismatch(joint, "operating mode", "0 (position)", mode)

@@ -17,7 +17,7 @@ class ArmReading:
       current_a: (J_all,), A.
       voltage_v: (J_all,), V.
       temperature_c: (J_all,), degrees Celsius.
-      status: (J_all,), the servo's own fault bits, 0 when well.
+      status: (J_all,), the servo's complaints as bits of ServoFault, 0 when well.
       stamp_s: `time.monotonic()` when the request left.
     """
 

@@ -22,6 +22,8 @@ def point_profile() -> ArmProfile:
         tool_site="tool",
         bus=Bus(protocol="feetech_sts"),
         joints=joints,
+        workspace_low_m=(-1.0, -1.0, -1.0),
+        workspace_high_m=(1.0, 1.0, 1.0),
         goal_low_m=(-0.5, -0.5, 0.0),
         goal_high_m=(0.5, 0.5, 0.0),
     )
