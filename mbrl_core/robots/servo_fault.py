@@ -1,0 +1,17 @@
+"""A servo's own complaints, the same bits for every family; ArmReading.status holds them."""
+
+from enum import IntFlag
+
+
+class ServoFault(IntFlag):
+    """What a servo says is wrong with it. Order and bits of the Feetech STS's status register, then what others add."""
+
+    NONE = 0
+    VOLTAGE = 1
+    ENCODER = 2
+    TEMPERATURE = 4
+    CURRENT = 8
+    ANGLE = 16
+    OVERLOAD = 32
+    SHOCK = 64  # Dynamixel: electrical shock, or too little power
+    WATCHDOG = 128  # Dynamixel: its bus watchdog has stopped it
