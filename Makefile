@@ -34,8 +34,14 @@ sim: setup ## train on the twin and evaluate; SEED= SPEED= STEPS= EVAL_SPEED=
 	$(VENV)/bin/mbrl sim $(if $(SEED),--seed $(SEED)) $(if $(SPEED),--speed $(SPEED)) \
 		$(if $(STEPS),--steps $(STEPS)) $(if $(EVAL_SPEED),--eval-speed $(EVAL_SPEED))
 
-test: setup ## run the tests; ARGS= goes to pytest
+# Tests that keep time with a bus or a graph run alone, the others side by side.
+test: setup ## run the tests; with ARGS= only what pytest is told there
+ifdef ARGS
 	$(VENV)/bin/python -m pytest $(ARGS)
+else
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not realtime' -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -m realtime
+endif
 
 lint: $(VENV)/.deps-$(ROS) ## ruff, and mypy --strict on mbrl_core
 	$(VENV)/bin/ruff check

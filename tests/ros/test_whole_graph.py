@@ -32,7 +32,7 @@ from mbrl_ros.running_graph import GraphError, RunningGraph  # noqa: E402
 from mbrl_ros.stop_request import StopRequest  # noqa: E402
 from mbrl_sim import ASSETS, profile_path  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.realtime]
 SPEED = 3.0
 # a policy soon matters here, a good one does not: short fits and rounds, and every policy is accepted
 QUICK = """model_learning:
