@@ -15,6 +15,12 @@ ROUTES = ("imagined", "real")
 USUAL_STEPS = {"imagined": 40, "real": 1}
 
 
+def route_and_steps(bundle: Bundle, route: str, inner_steps: int) -> tuple[str, int]:
+    """The route that a bundle can go, real where it has no ensemble, and how many steps at most; 0 = the usual ones."""
+    possible = route if bundle.ensemble_onnx else "real"
+    return possible, inner_steps or USUAL_STEPS[possible]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdaptationConfig:
     """When the policy adapts, how far, and what takes it back."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mbrl_core.adaptation_config import Turn
 from mbrl_core.adapter import AdaptedStep, Adapter
-from mbrl_core.types import TIME_LIMIT, Episode, StepFlag
+from mbrl_core.types import TIME_LIMIT, Episode
 
 Theta = NDArray[np.float32]  # (P,)
 Route = Callable[[Theta], AdaptedStep]  # the inner step from some parameters, on real or on imagined experience
@@ -32,10 +32,9 @@ def episode_objection(episode: Episode, turn: Turn | None, version: int) -> str:
         return "this node did not see it begin"
     if not episode.terminated and episode.end_reason != TIME_LIMIT:
         return f"it ended early ({episode.end_reason})"
-    counts = (episode.flags & StepFlag.GAP) == 0
-    if not counts.any():
+    if not episode.whole.any():
         return "every step has a gap"
-    if (episode.policy_versions[counts] != version).any():
+    if (episode.policy_versions[episode.whole] != version).any():
         return f"another version than {version} acted in it"
     if (episode.inner_steps, episode.exploring) != (turn.inner_steps, turn.exploring):
         return "other parameters acted in it"

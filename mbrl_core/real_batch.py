@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mbrl_core.algorithms.advantage import gae, standardised_advantages
 from mbrl_core.config import refuse
 from mbrl_core.tasks.task import Task
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import Episode, Vector
 
 Single = NDArray[np.float32]
 
@@ -82,7 +82,7 @@ def real_steps(
     Raises:
       ValueError: no step counts, or an episode is not of the task's widths.
     """
-    weights = [np.asarray((episode.flags & StepFlag.GAP) == 0, dtype=np.float64) for episode in episodes]
+    weights = [episode.whole.astype(np.float64) for episode in episodes]
     if not any(part.any() for part in weights):
         raise refuse("episodes", "at least one step without a gap", f"{len(episodes)} episodes")
     obs = [observations(task, episode) for episode in episodes]

@@ -17,7 +17,7 @@ from mbrl_core.config import refuse
 from mbrl_core.imagined_config import GapConfig
 from mbrl_core.real_batch import check_widths
 from mbrl_core.tasks.task import Task
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import Episode, Vector
 from mbrl_core.world_model import Prediction, WorldModel
 
 GAUSS_NEWTON_STEPS = 10
@@ -55,7 +55,7 @@ def transitions(task: Task, episodes: Sequence[Episode]) -> RealTransitions:
     """
     for episode in episodes:
         check_widths(task, episode)
-    rows = [(episode.flags & StepFlag.GAP) == 0 for episode in episodes]
+    rows = [episode.whole for episode in episodes]
     if not any(row.any() for row in rows):
         raise refuse("episodes", "at least one step without a gap", f"{len(episodes)} episodes")
     goals = [np.broadcast_to(one.goal, (one.steps, len(one.goal))) for one in episodes]

@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from mbrl_core.config import refuse
-from mbrl_core.types import Episode, StepFlag, Vector
+from mbrl_core.types import Episode, Vector
 
 SCHEMA_VERSION = 2
 # What files of older schemas lack, and what they are read with: recorded robot data is precious. Whether their actions
@@ -241,5 +241,5 @@ def _file_name(index: int) -> str:
 
 
 def _steps(episode: Episode, rows: NDArray[np.bool_]) -> tuple[Vector, Vector, Vector]:
-    whole: NDArray[np.bool_] = rows & ((episode.flags & StepFlag.GAP) == 0)
+    whole = rows & episode.whole
     return episode.states[:-1][whole], episode.actions_sent[whole], episode.states[1:][whole]

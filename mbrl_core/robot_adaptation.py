@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_core.adaptation_config import USUAL_STEPS, AdaptationConfig, Outcome, Turn
+from mbrl_core.adaptation_config import AdaptationConfig, Outcome, Turn, route_and_steps
 from mbrl_core.adaptation_rules import Attempt, attempt, episode_objection
 from mbrl_core.adapted_file import Adapted, Provenance, hashes_of, load_adapted, remove_adapted, save_adapted
 from mbrl_core.adapter import Adapter
@@ -76,8 +76,7 @@ class RobotAdaptation:
         """
         self.bundle, self._adapter, self._config = bundle, adapter, check(config)
         self._deterministic, self._path = deterministic, path
-        self._route = config.route if bundle.ensemble_onnx else "real"
-        self._most = config.inner_steps or USUAL_STEPS[self._route]
+        self._route, self._most = route_and_steps(bundle, config.route, config.inner_steps)
         self._attempt = Attempt(bundle.theta, 0, ())  # the last one
         self._meta = self._candidate(self._attempt, 0)
         self._now = self._before = self._meta

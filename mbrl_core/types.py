@@ -78,6 +78,11 @@ class Episode:
         return len(self.rewards)
 
     @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which steps have no gap, so that something can be learned from them: (T,)."""
+        return np.asarray((self.flags & StepFlag.GAP) == 0)
+
+    @property
     def episode_return(self) -> float:
         """Sum of rewards."""
         return float(self.rewards.sum())

@@ -10,8 +10,8 @@ from mbrl_core.adaptation_config import (
     MOST_INNER_STEPS,
     ROUTE_DOC,
     ROUTES,
-    USUAL_STEPS,
     AdaptationConfig,
+    route_and_steps,
 )
 from mbrl_core.adaptation_rules import attempt
 from mbrl_core.adapter import AdaptedStep, Adapter
@@ -53,8 +53,7 @@ def adapt(config: AdaptConfig) -> int:
     bundle = Bundle.load(Path(config.bundle))
     adapter = Adapter(bundle, _task(bundle.metadata, config))
     episodes = _acted_in(bundle, _read(config.episodes, bundle.metadata))
-    route = config.route if bundle.ensemble_onnx else "real"
-    most = config.inner_steps or USUAL_STEPS[route]
+    route, most = route_and_steps(bundle, config.route, config.inner_steps)
     steps = begin_steps(route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
     tried = attempt(lambda: steps, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
     if tried.refusal:
