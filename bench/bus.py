@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from mbrl_core.arm import load_profile
-from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.realtime import ask_for_realtime
+from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import ASSETS
 from mbrl_sim.emulated_bus import Twin
 
@@ -35,7 +35,7 @@ def serve(speed: float, paced: bool, pipe: Connection) -> None:
 
 
 @contextmanager
-def holding_arm(speed: float, paced: bool) -> Iterator[tuple[FeetechArm, Callable[[], float]]]:
+def holding_arm(speed: float, paced: bool) -> Iterator[tuple[ServoArm, Callable[[], float]]]:
     """Yield an arm that holds its home pose, and a function that returns the twin's CPU time in s."""
     pipe, far = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(speed, paced, far))
@@ -46,7 +46,7 @@ def holding_arm(speed: float, paced: bool) -> Iterator[tuple[FeetechArm, Callabl
         return float(pipe.recv())
 
     try:
-        arm = FeetechArm(load_profile(PROFILE), pipe.recv(), deadline_s=0.05)
+        arm = ServoArm(load_profile(PROFILE), pipe.recv(), deadline_s=0.05)
         arm.connect()
         arm.enable_torque()
         yield arm, cpu_s
@@ -56,7 +56,7 @@ def holding_arm(speed: float, paced: bool) -> Iterator[tuple[FeetechArm, Callabl
         process.join()
 
 
-def cycle_times(arm: FeetechArm, cycles: int, period_s: float) -> np.ndarray:
+def cycle_times(arm: ServoArm, cycles: int, period_s: float) -> np.ndarray:
     """Duration of each read + write in s; `period_s` apart, or back to back when it is 0."""
     home = arm.profile.vector("home_rad")
     durations, due = np.empty(cycles), time.monotonic()

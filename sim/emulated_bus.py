@@ -132,7 +132,7 @@ class Twin:
             self._clock.set_speed(speed)
 
     def wait_until_closed_by_client(self, timeout_s: float) -> bool:
-        """Wait until no client holds the port exclusively, as `FeetechArm` does; return whether that came true."""
+        """Wait until no client holds the port exclusively, as `ServoArm` does; return whether that came true."""
         deadline = time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(BlockingIOError):

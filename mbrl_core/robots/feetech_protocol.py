@@ -5,40 +5,16 @@ instruction. length = len(params) + 2; checksum = ~(sum from id on) & FF.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from mbrl_core.config import refuse
+from mbrl_core.robots.register import Register
+from mbrl_core.robots.wire import Decoded, Packet, Wire
 
 HEADER = b"\xff\xff"
 BROADCAST_ID = 0xFE
 LONGEST = 250  # of the length byte
 
 PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x04, 0x05, 0x82, 0x83
-
-
-class Packet(NamedTuple):
-    """A whole packet; `code` is the instruction of a request and the error bits of a status."""
-
-    servo_id: int
-    code: int
-    params: bytes
-
-
-class Decoded(NamedTuple):
-    """What a stretch of bytes holds.
-
-    Attributes:
-      packets: whole packets in order.
-      rest: bytes at the end that may become a packet.
-      damaged: packets whose checksum is wrong.
-      noise: bytes that belong to nothing.
-    """
-
-    packets: list[Packet]
-    rest: bytes
-    damaged: int
-    noise: int
 
 
 def encode(servo_id: int, code: int, params: bytes = b"") -> bytes:
@@ -87,66 +63,26 @@ def decode(buffer: bytes, *, longest: int = LONGEST) -> Decoded:
             start = end
 
 
-def sync_read(register: "Register", servo_ids: Sequence[int]) -> bytes:
-    """Return the request that makes every servo answer in turn with one register (or block)."""
-    return encode(BROADCAST_ID, SYNC_READ, bytes((register.address, register.size, *servo_ids)))
+def _sync_read(address: int, size: int, servo_ids: Sequence[int]) -> bytes:
+    return encode(BROADCAST_ID, SYNC_READ, bytes((address, size, *servo_ids)))
 
 
-def sync_write(register: "Register", values: Mapping[int, int]) -> bytes:
-    """Return the request that writes one register of many servos at once; values are by servo id, nobody answers.
-
-    Raises:
-      ValueError: a value that the register cannot hold.
-    """
-    data = b"".join(bytes((servo_id,)) + register.pack(value) for servo_id, value in values.items())
-    return encode(BROADCAST_ID, SYNC_WRITE, bytes((register.address, register.size)) + data)
+def _sync_write(address: int, data: Mapping[int, bytes]) -> bytes:
+    size = len(next(iter(data.values())))
+    return encode(BROADCAST_ID, SYNC_WRITE, bytes((address, size)) + b"".join(bytes((i,)) + data[i] for i in data))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Register:
-    """One entry of the control table.
-
-    Attributes:
-      address: of the first byte.
-      size: bytes.
-      sign_bit: bit that holds the sign of a sign-and-magnitude number; None for unsigned.
-      unit: SI unit of value * scale; angles count from the encoder's zero.
-      scale: SI per count.
-      eeprom: kept when the power goes, if the lock was open when it was written.
-      read_only: writes have no effect.
-    """
-
-    address: int
-    size: int = 1
-    sign_bit: int | None = None
-    unit: str = ""
-    scale: float = 1.0
-    eeprom: bool = False
-    read_only: bool = False
-
-    def pack(self, value: int) -> bytes:
-        """Return the register's bytes for a count.
-
-        Raises:
-          ValueError: the count does not fit.
-        """
-        low, high = 0, (1 << 8 * self.size) - 1
-        if self.sign_bit is not None:
-            high = (1 << self.sign_bit) - 1
-            low = -high
-        if not low <= value <= high:
-            raise refuse(f"register {self.address}", f"{low} to {high}", value)
-        raw = value if value >= 0 else -value | 1 << (self.sign_bit or 0)
-        return raw.to_bytes(self.size, "little")
-
-    def unpack(self, data: bytes) -> int:
-        """Return the count in the register's bytes."""
-        raw = int.from_bytes(data, "little")
-        if self.sign_bit is None:
-            return raw
-        magnitude = raw & (1 << self.sign_bit) - 1
-        return -magnitude if raw >> self.sign_bit & 1 else magnitude
-
+WIRE = Wire(
+    overhead=6,
+    ping_size=0,
+    fence=56,
+    ping=lambda servo_id: encode(servo_id, PING),
+    read=lambda servo_id, address, size: encode(servo_id, READ, bytes((address, size))),
+    write=lambda servo_id, address, data: encode(servo_id, WRITE, bytes((address,)) + data),
+    sync_read=_sync_read,
+    sync_write=_sync_write,
+    decode=lambda buffer, size, _: decode(buffer, longest=size + 2),
+)
 
 TURN = 6.283185307179586 / 4096  # rad per encoder count
 

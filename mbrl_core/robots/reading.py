@@ -14,7 +14,7 @@ class ArmReading:
       position: (J_all,), rad.
       velocity: (J_all,), rad/s.
       load: (J_all,), fraction of the motor's full drive, in [-1, 1]; times the stall torque it is about a torque.
-      current_a: (J_all,), A.
+      current_a: (J_all,), A; NaN where the servo measures none.
       voltage_v: (J_all,), V.
       temperature_c: (J_all,), degrees Celsius.
       status: (J_all,), the servo's complaints as bits of ServoFault, 0 when well.

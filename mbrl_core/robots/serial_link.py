@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import serial
 
 from mbrl_core.robots.errors import NotConnected
-from mbrl_core.robots.feetech_protocol import PRESENT, READ, Packet, decode, encode
+from mbrl_core.robots.wire import Packet, Wire
 
 WRITE_TIMEOUT_S = 0.05  # a device that takes no bytes for so long is gone
 GONE = (OSError, ValueError, termios.error)  # SerialException is an OSError; flushing an unplugged port is the third
-FENCE_SIZES = range(3, 10)  # params of a fence's answer; in turn, so that a late fence is not taken for the next
+FENCE_SIZES = range(5, 10)  # params of a fence's answer; in turn, so that a late fence is not taken for the next
 READ_AT_ONCE = 512  # bytes; decoding more would overrun a deadline by itself
 
 
@@ -55,14 +55,15 @@ class SerialLink:
       NotConnected: the port is not there, is no serial device or is in use.
     """
 
-    def __init__(self, port: str, baud: int) -> None:
+    def __init__(self, port: str, baud: int, wire: Wire) -> None:
         """Open the port."""
         self.port = port
+        self.wire = wire
         self.errors = BusErrors()
         self.asked_s = 0.0
         self._fence_ids: list[int] = []  # empty: the line is clear
         self._fences = 0
-        self._longest = max(FENCE_SIZES)
+        self._longest, self._most = max(FENCE_SIZES), 1  # params of an answer, servos asked at once
         self._took_s: dict[int, float] = {}  # duration of the latest whole exchange, by bytes of answer
         try:
             self._serial = serial.Serial(port, baud, timeout=0, write_timeout=WRITE_TIMEOUT_S, exclusive=True)
@@ -89,7 +90,9 @@ class SerialLink:
             raise NotConnected(f"port: expected {self.port} to stay, got {error}") from error
         return time.monotonic()
 
-    def ask(self, request: bytes, servo_ids: Sequence[int], size: int, deadline: float) -> dict[int, Packet]:
+    def ask(
+        self, request: bytes, servo_ids: Sequence[int], size: int, deadline: float, *, fenced: bool = True
+    ) -> dict[int, Packet]:
         """Send a request and gather a status packet with `size` params of every servo, until all came or the deadline.
 
         A damaged answer is asked for once more while time is left, by the same request; whole ones are kept. After an
@@ -98,9 +101,9 @@ class SerialLink:
         Args:
           request: bytes to send.
           servo_ids: who must answer.
-          size: bytes of params in each answer, none of `FENCE_SIZES`; with 0 (ping) nothing is fenced, for a late
-            answer proves as much as a fresh one.
+          size: bytes of params in each answer, none of `FENCE_SIZES`.
           deadline: on the clock of `time.monotonic()`, s.
+          fenced: False for a ping: a late answer proves as much as a fresh one.
 
         Returns:
           Packets by servo id; a servo without a whole answer is absent.
@@ -108,9 +111,9 @@ class SerialLink:
         Raises:
           NotConnected: the device is gone.
         """
-        self._longest = max(self._longest, size)
-        expected_bytes = len(servo_ids) * (size + 6)
-        if size and not self._clear(servo_ids, expected_bytes, deadline):
+        self._longest, self._most = max(self._longest, size), max(self._most, len(servo_ids))
+        expected_bytes = len(servo_ids) * (size + self.wire.overhead)
+        if fenced and not self._clear(servo_ids, expected_bytes, deadline):
             self.errors.timeouts += 1
             return {}
         self.asked_s = time.monotonic()
@@ -119,7 +122,7 @@ class SerialLink:
         self.errors.timeouts += not whole
         if whole:
             self._took_s[expected_bytes] = time.monotonic() - self.asked_s
-        if size and (retried or not whole):
+        if fenced and (retried or not whole):
             self._fence_ids = list(found or servo_ids)
         return found
 
@@ -127,7 +130,7 @@ class SerialLink:
         """Send a request, once more after damage; return the packets by servo id and whether it was sent twice."""
         self.send(request)
         found = dict[int, Packet]()
-        expected_bytes = len(wanted) * (size + 6)
+        expected_bytes = len(wanted) * (size + self.wire.overhead)
         kept = 2 * (len(request) + expected_bytes)  # bytes; more than that is noise
         received, retried = b"", False
         while True:
@@ -136,7 +139,7 @@ class SerialLink:
             received += data
             echoed = request in received
             answer = received.replace(request, b"", 1) if echoed else received
-            decoded = decode(answer, longest=size + 2)
+            decoded = self.wire.decode(answer, size, len(wanted))
             here = {p.servo_id: p for p in decoded.packets if p.servo_id in wanted and len(p.params) == size}
             found.update(here)
             whole, ended = wanted <= found.keys(), late or not data
@@ -170,13 +173,13 @@ class SerialLink:
         self._fences += 1
         servo_id = self._fence_ids[self._fences % len(self._fence_ids)]
         size = FENCE_SIZES[self._fences % len(FENCE_SIZES)]
-        self.send(encode(servo_id, READ, bytes((PRESENT.address, size))))
+        self.send(self.wire.read(servo_id, self.wire.fence, size))
         received = b""
         while True:
             late = time.monotonic() >= deadline
             data = self._receive(deadline)
             received += data
-            decoded = decode(received, longest=self._longest + 2)
+            decoded = self.wire.decode(received, self._longest, self._most)
             here = [p for p in decoded.packets if p.servo_id == servo_id and len(p.params) == size]
             if here or late or not data:
                 self._count(decoded.damaged, decoded.noise, len(decoded.packets) - len(here), echoed=False)

@@ -14,4 +14,4 @@ class ServoFault(IntFlag):
     ANGLE = 16
     OVERLOAD = 32
     SHOCK = 64  # Dynamixel: electrical shock, or too little power
-    WATCHDOG = 128  # Dynamixel: its bus watchdog has stopped it
+    UNKNOWN = 128  # Dynamixel: it raised its alert and did not say why

@@ -7,7 +7,7 @@ import torch
 from fakes.feetech_wire import FakeWire
 
 from mbrl_core.arm import ArmProfile, load_profile
-from mbrl_core.robots.feetech import FeetechArm
+from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import ASSETS
 
 torch.set_num_threads(1)
@@ -26,8 +26,8 @@ def wire() -> Iterator[FakeWire]:
 
 
 @pytest.fixture
-def arm(profile: ArmProfile, wire: FakeWire) -> Iterator[FeetechArm]:
-    arm = FeetechArm(profile, wire.port, deadline_s=0.2)
+def arm(profile: ArmProfile, wire: FakeWire) -> Iterator[ServoArm]:
+    arm = ServoArm(profile, wire.port, deadline_s=0.2)
     arm.connect()
     yield arm
     arm.close()

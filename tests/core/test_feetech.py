@@ -9,7 +9,6 @@ from fakes.feetech_wire import FakeWire
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected
-from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.feetech_protocol import (
     REGISTERS,
     SYNC_READ,
@@ -17,6 +16,7 @@ from mbrl_core.robots.feetech_protocol import (
     WRITE,
     Packet,
 )
+from mbrl_core.robots.servo_arm import ServoArm
 
 GOAL = REGISTERS["goal_position"].address
 TORQUE = REGISTERS["torque_enable"].address
@@ -25,7 +25,7 @@ TORQUE = REGISTERS["torque_enable"].address
 def test_reading_is_in_si_with_each_joints_sign_and_zero(profile: ArmProfile, wire: FakeWire) -> None:
     joints = list(profile.joints)
     joints[1] = dataclasses.replace(joints[1], sign=-1, zero_count=2000)
-    arm = FeetechArm(dataclasses.replace(profile, joints=tuple(joints)), wire.port, deadline_s=0.2)
+    arm = ServoArm(dataclasses.replace(profile, joints=tuple(joints)), wire.port, deadline_s=0.2)
     values = {"position": 1976, "velocity": -100, "load": 250, "voltage": 121, "temperature": 31, "current": 10}
     for name, value in values.items():
         wire.set(2, f"present_{name}", value)
@@ -44,7 +44,7 @@ def test_reading_is_in_si_with_each_joints_sign_and_zero(profile: ArmProfile, wi
     assert reading.status.tolist() == [0, 32, 0, 0, 0, 0]
 
 
-def test_read_is_one_request_and_write_is_one_request(arm: FeetechArm, wire: FakeWire) -> None:
+def test_read_is_one_request_and_write_is_one_request(arm: ServoArm, wire: FakeWire) -> None:
     arm.enable_torque()
     wire.requests.clear()
     arm.read()
@@ -59,7 +59,7 @@ def test_read_is_one_request_and_write_is_one_request(arm: FeetechArm, wire: Fak
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_goal_that_is_not_finite_never_reaches_the_wire(arm: FeetechArm, wire: FakeWire, bad: float) -> None:
+def test_goal_that_is_not_finite_never_reaches_the_wire(arm: ServoArm, wire: FakeWire, bad: float) -> None:
     arm.enable_torque()
     wire.requests.clear()
     with pytest.raises(ValueError, match="position: expected finite numbers"):
@@ -70,7 +70,7 @@ def test_goal_that_is_not_finite_never_reaches_the_wire(arm: FeetechArm, wire: F
     assert not wire.seen(SYNC_WRITE, GOAL)
 
 
-def test_goal_beyond_the_encoder_is_refused(arm: FeetechArm, wire: FakeWire) -> None:
+def test_goal_beyond_the_encoder_is_refused(arm: ServoArm, wire: FakeWire) -> None:
     arm.enable_torque()
     wire.requests.clear()
     with pytest.raises(LimitExceeded, match="shoulder_lift goal count: expected 0 to 4095, got 4656"):
@@ -79,7 +79,7 @@ def test_goal_beyond_the_encoder_is_refused(arm: FeetechArm, wire: FakeWire) -> 
     assert not wire.seen(SYNC_WRITE, GOAL)
 
 
-def test_no_goal_is_written_while_torque_is_off(arm: FeetechArm, wire: FakeWire) -> None:
+def test_no_goal_is_written_while_torque_is_off(arm: ServoArm, wire: FakeWire) -> None:
     with pytest.raises(Fault, match="expected torque enabled, got off"):
         arm.write(np.zeros(6))
     arm.enable_torque()
@@ -91,7 +91,7 @@ def test_no_goal_is_written_while_torque_is_off(arm: FeetechArm, wire: FakeWire)
     assert not wire.seen(SYNC_WRITE, GOAL)
 
 
-def test_torque_comes_on_where_the_arm_is(arm: FeetechArm, wire: FakeWire) -> None:
+def test_torque_comes_on_where_the_arm_is(arm: ServoArm, wire: FakeWire) -> None:
     wire.set(3, "present_position", 2500)
     wire.set(3, "goal_position", 100)
     wire.requests.clear()
@@ -102,7 +102,7 @@ def test_torque_comes_on_where_the_arm_is(arm: FeetechArm, wire: FakeWire) -> No
     assert arm.torque_enabled
 
 
-def test_servo_that_stays_limp_is_a_fault(arm: FeetechArm, wire: FakeWire) -> None:
+def test_servo_that_stays_limp_is_a_fault(arm: ServoArm, wire: FakeWire) -> None:
     def let_go(_: bytes, replies: list[bytes]) -> bytes:  # runs after each write has reached the tables
         wire.tables[4][TORQUE] = 0
         return b"".join(replies)
@@ -113,7 +113,7 @@ def test_servo_that_stays_limp_is_a_fault(arm: FeetechArm, wire: FakeWire) -> No
     assert not arm.torque_enabled
 
 
-def test_acceleration_is_written_in_the_servos_unit(arm: FeetechArm, wire: FakeWire) -> None:
+def test_acceleration_is_written_in_the_servos_unit(arm: ServoArm, wire: FakeWire) -> None:
     arm.set_acceleration(15.34)  # 100 counts/s^2 = 0.1534 rad/s^2
     assert {table[41] for table in wire.tables.values()} == {100}
     with pytest.raises(ValueError, match=r"acceleration_rad_s2: expected 0 to 39\.0, got 50\.0"):
@@ -123,7 +123,7 @@ def test_acceleration_is_written_in_the_servos_unit(arm: FeetechArm, wire: FakeW
 def test_torque_state_is_read_at_connect(profile: ArmProfile, wire: FakeWire) -> None:
     for table in wire.tables.values():
         table[TORQUE] = 1
-    arm = FeetechArm(profile, wire.port)
+    arm = ServoArm(profile, wire.port)
     arm.connect()
     assert arm.torque_enabled
     arm.close()
@@ -133,7 +133,7 @@ def test_torque_state_is_read_at_connect(profile: ArmProfile, wire: FakeWire) ->
 
 def test_missing_servos_are_named_at_connect(profile: ArmProfile) -> None:
     wire = FakeWire(range(1, 5))
-    arm = FeetechArm(profile, wire.port)
+    arm = ServoArm(profile, wire.port)
     with pytest.raises(NotConnected, match=r"expected \[1, 2, 3, 4, 5, 6\], got \[1, 2, 3, 4\]; missing \[5, 6\]"):
         arm.connect()
     wire.unplug()
@@ -149,7 +149,7 @@ def test_missing_servos_are_named_at_connect(profile: ArmProfile) -> None:
 )
 def test_wrong_servo_is_refused(profile: ArmProfile, wire: FakeWire, register: str, value: int, message: str) -> None:
     wire.set(3, register, value)
-    arm = FeetechArm(profile, wire.port)
+    arm = ServoArm(profile, wire.port)
     with pytest.raises(NotConnected, match=message):
         arm.connect()
     wire.set(3, "model_number", 777)
@@ -162,21 +162,21 @@ def test_wrong_port_is_refused(profile: ArmProfile, tmp_path: Path) -> None:
     plain.touch()
     for port in (str(tmp_path / "nothing"), str(plain)):
         with pytest.raises(NotConnected, match="port: expected a serial device that nothing else uses, got"):
-            FeetechArm(profile, port).connect()
+            ServoArm(profile, port).connect()
 
 
-def test_port_in_use_is_refused(profile: ArmProfile, arm: FeetechArm) -> None:
+def test_port_in_use_is_refused(profile: ArmProfile, arm: ServoArm) -> None:
     with pytest.raises(NotConnected, match="that nothing else uses"):
-        FeetechArm(profile, arm.port).connect()
+        ServoArm(profile, arm.port).connect()
 
 
 def test_calibration_that_wraps_is_refused(profile: ArmProfile) -> None:
     joints = (dataclasses.replace(profile.joints[0], zero_count=3500), *profile.joints[1:])
     with pytest.raises(ValueError, match=r"shoulder_pan\.upper_rad: expected a limit within encoder counts 0 to 4095"):
-        FeetechArm(dataclasses.replace(profile, joints=joints), "/dev/null")
+        ServoArm(dataclasses.replace(profile, joints=joints), "/dev/null")
 
 
-def test_unplugged_device_is_not_connected(arm: FeetechArm, wire: FakeWire) -> None:
+def test_unplugged_device_is_not_connected(arm: ServoArm, wire: FakeWire) -> None:
     wire.unplug()
     with pytest.raises(NotConnected):
         for _ in range(3):

@@ -12,7 +12,6 @@ from fakes.feetech_wire import FakeWire, Mangle, untouched
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.robots.errors import Fault, NotConnected, StaleState
-from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.feetech_protocol import (
     PING,
     READ,
@@ -21,6 +20,7 @@ from mbrl_core.robots.feetech_protocol import (
     SYNC_WRITE,
     encode,
 )
+from mbrl_core.robots.servo_arm import ServoArm
 
 GOAL = REGISTERS["goal_position"].address
 TORQUE = REGISTERS["torque_enable"].address
@@ -30,7 +30,7 @@ def silence(*servo_ids: int) -> Mangle:
     return lambda _, replies: b"".join(r for r in replies if r[2] not in servo_ids)
 
 
-def test_silent_servo_ends_the_read_at_its_deadline_and_is_named(arm: FeetechArm, wire: FakeWire) -> None:
+def test_silent_servo_ends_the_read_at_its_deadline_and_is_named(arm: ServoArm, wire: FakeWire) -> None:
     wire.mangle = silence(3, 5)
     wire.requests.clear()
     start = time.monotonic()
@@ -46,7 +46,7 @@ def test_silent_servo_ends_the_read_at_its_deadline_and_is_named(arm: FeetechArm
     assert np.isfinite(arm.read().position).all()
 
 
-def test_dead_bus_has_no_partial_reading(arm: FeetechArm, wire: FakeWire) -> None:
+def test_dead_bus_has_no_partial_reading(arm: ServoArm, wire: FakeWire) -> None:
     wire.mangle = lambda _, replies: b""
     with pytest.raises(StaleState) as caught:
         arm.read()
@@ -56,7 +56,7 @@ def test_dead_bus_has_no_partial_reading(arm: FeetechArm, wire: FakeWire) -> Non
 
 def test_echo_of_the_request_is_tolerated(profile: ArmProfile, wire: FakeWire) -> None:
     wire.mangle = lambda request, replies: request + b"".join(replies)
-    arm = FeetechArm(profile, wire.port, deadline_s=0.2)
+    arm = ServoArm(profile, wire.port, deadline_s=0.2)
     arm.connect()
     arm.enable_torque()
     arm.write(np.zeros(6))
@@ -66,7 +66,7 @@ def test_echo_of_the_request_is_tolerated(profile: ArmProfile, wire: FakeWire) -
     arm.close()
 
 
-def test_noise_round_the_answers_is_skipped(arm: FeetechArm, wire: FakeWire) -> None:
+def test_noise_round_the_answers_is_skipped(arm: ServoArm, wire: FakeWire) -> None:
     noise = b"\x00\xff\x13\xff\xff\x01\xf0"
     wire.mangle = lambda _, replies: noise + noise.join(replies)
     assert np.isfinite(arm.read().position).all()
@@ -74,7 +74,7 @@ def test_noise_round_the_answers_is_skipped(arm: FeetechArm, wire: FakeWire) -> 
     assert arm.errors.timeouts == 0
 
 
-def test_truncated_answer_costs_one_servo_and_the_next_read_is_whole(arm: FeetechArm, wire: FakeWire) -> None:
+def test_truncated_answer_costs_one_servo_and_the_next_read_is_whole(arm: ServoArm, wire: FakeWire) -> None:
     wire.mangle = lambda _, replies: b"".join([*replies[:1], replies[1][:-5], *replies[2:]])
     with pytest.raises(StaleState) as caught:
         arm.read()
@@ -88,14 +88,14 @@ def damage_second(_: bytes, replies: list[bytes]) -> bytes:
     return b"".join([replies[0], flipped, *replies[2:]])
 
 
-def test_damaged_answer_is_asked_for_again(arm: FeetechArm, wire: FakeWire) -> None:
+def test_damaged_answer_is_asked_for_again(arm: ServoArm, wire: FakeWire) -> None:
     wire.requests.clear()
     wire.mangle = lambda request, replies: (damage_second if len(wire.requests) == 1 else untouched)(request, replies)
     assert np.isfinite(arm.read().position).all()
     assert (arm.errors.damaged, arm.errors.retries, len(wire.requests)) == (1, 1, 2)
 
 
-def test_answer_damaged_every_time_is_stale_after_one_retry(arm: FeetechArm, wire: FakeWire) -> None:
+def test_answer_damaged_every_time_is_stale_after_one_retry(arm: ServoArm, wire: FakeWire) -> None:
     wire.mangle = damage_second
     wire.requests.clear()
     with pytest.raises(StaleState) as caught:
@@ -104,7 +104,7 @@ def test_answer_damaged_every_time_is_stale_after_one_retry(arm: FeetechArm, wir
     assert len(wire.requests) == 2
 
 
-def test_answer_of_a_wrong_id_is_ignored(arm: FeetechArm, wire: FakeWire) -> None:
+def test_answer_of_a_wrong_id_is_ignored(arm: ServoArm, wire: FakeWire) -> None:
     stranger = encode(9, 0, bytes(15))
     wire.mangle = lambda _, replies: stranger + b"".join(replies)
     assert np.isfinite(arm.read().position).all()
@@ -114,7 +114,7 @@ def test_answer_of_a_wrong_id_is_ignored(arm: FeetechArm, wire: FakeWire) -> Non
 @pytest.mark.parametrize("late_by_cycles", [1.5, 3.5, 5.5])
 def test_late_answer_is_not_taken_for_the_next(profile: ArmProfile, wire: FakeWire, late_by_cycles: float) -> None:
     """Every request is answered, and truly, but so late that the answer comes while a later one waits for its own."""
-    arm = FeetechArm(profile, wire.port, deadline_s=0.03)
+    arm = ServoArm(profile, wire.port, deadline_s=0.03)
     arm.connect()
     wire.latency_s = 0.03 * late_by_cycles
     asked = count_reads(wire)
@@ -145,7 +145,7 @@ def count_reads(wire: FakeWire) -> list[int]:
     return asked
 
 
-def test_late_part_of_an_answer_is_not_taken_for_the_next(arm: FeetechArm, wire: FakeWire) -> None:
+def test_late_part_of_an_answer_is_not_taken_for_the_next(arm: ServoArm, wire: FakeWire) -> None:
     held: list[bytes] = []
 
     def hold_last(_: bytes, replies: list[bytes]) -> bytes:
@@ -162,7 +162,7 @@ def test_late_part_of_an_answer_is_not_taken_for_the_next(arm: FeetechArm, wire:
     assert caught.value.missing_ids == (6,)
 
 
-def test_lost_answer_costs_no_further_cycle(arm: FeetechArm, wire: FakeWire) -> None:
+def test_lost_answer_costs_no_further_cycle(arm: ServoArm, wire: FakeWire) -> None:
     wire.mangle = lambda _, replies: b""
     with pytest.raises(StaleState):
         arm.read()
@@ -175,7 +175,7 @@ def test_lost_answer_costs_no_further_cycle(arm: FeetechArm, wire: FakeWire) -> 
 
 def test_slow_adapter_is_refused_at_connect(profile: ArmProfile, wire: FakeWire) -> None:
     wire.latency_s = 0.02
-    arm = FeetechArm(profile, wire.port, deadline_s=0.008)
+    arm = ServoArm(profile, wire.port, deadline_s=0.008)
     with pytest.raises(
         NotConnected, match=r"round trip on .*: expected at most 8 ms .*, got \d+\.\d ms: .*latency timer"
     ):
@@ -186,7 +186,7 @@ def test_slow_adapter_is_refused_at_connect(profile: ArmProfile, wire: FakeWire)
 def test_babbling_line_cannot_hold_a_read(profile: ArmProfile, noise: bytes) -> None:
     """Noise comes faster than it can be read; the read ends all the same."""
     wire = FakeWire()
-    arm = FeetechArm(profile, wire.port)
+    arm = ServoArm(profile, wire.port)
     arm.connect()
     with babbling(wire, noise * 1024):
         reader = ThreadPoolExecutor(1)
@@ -216,7 +216,7 @@ def babbling(wire: FakeWire, noise: bytes) -> Iterator[None]:
         thread.join()
 
 
-def test_goals_and_torque_are_read_in_one_request_each(arm: FeetechArm, wire: FakeWire) -> None:
+def test_goals_and_torque_are_read_in_one_request_each(arm: ServoArm, wire: FakeWire) -> None:
     for servo_id in range(1, 7):
         wire.set(servo_id, "goal_position", 2148 if servo_id == 2 else 2048)
     wire.tables[3][TORQUE] = 1
@@ -227,9 +227,9 @@ def test_goals_and_torque_are_read_in_one_request_each(arm: FeetechArm, wire: Fa
     assert [packet.params for packet in wire.requests] == [bytes((GOAL, 2)) + ids, bytes((TORQUE, 1)) + ids]
 
 
-@pytest.mark.parametrize("read", [FeetechArm.read_goal, FeetechArm.read_torque])
+@pytest.mark.parametrize("read", [ServoArm.read_goal, ServoArm.read_torque])
 def test_silent_servo_is_named_whatever_is_read(
-    arm: FeetechArm, wire: FakeWire, read: Callable[[FeetechArm], object]
+    arm: ServoArm, wire: FakeWire, read: Callable[[ServoArm], object]
 ) -> None:
     wire.mangle = silence(3)
     with pytest.raises(StaleState, match=r"got none of \(3,\)") as caught:
@@ -237,7 +237,7 @@ def test_silent_servo_is_named_whatever_is_read(
     assert caught.value.missing_ids == (3,)
 
 
-def test_servo_found_limp_takes_no_goal_until_torque_is_enabled(arm: FeetechArm, wire: FakeWire) -> None:
+def test_servo_found_limp_takes_no_goal_until_torque_is_enabled(arm: ServoArm, wire: FakeWire) -> None:
     arm.enable_torque()
     wire.tables[4][TORQUE] = 0
     assert not arm.read_torque()[3]
@@ -250,7 +250,7 @@ def test_servo_found_limp_takes_no_goal_until_torque_is_enabled(arm: FeetechArm,
     arm.write(np.zeros(6))
 
 
-def test_arm_that_holds_keeps_its_goals_when_enabled_again(arm: FeetechArm, wire: FakeWire) -> None:
+def test_arm_that_holds_keeps_its_goals_when_enabled_again(arm: ServoArm, wire: FakeWire) -> None:
     arm.enable_torque()
     wire.set(2, "present_position", 2040)  # it sags
     wire.requests.clear()
@@ -259,7 +259,7 @@ def test_arm_that_holds_keeps_its_goals_when_enabled_again(arm: FeetechArm, wire
     assert arm.read_goal()[1] == 0.0
 
 
-def test_ramps_left_over_from_other_software_are_cleared_with_the_first_goal(arm: FeetechArm, wire: FakeWire) -> None:
+def test_ramps_left_over_from_other_software_are_cleared_with_the_first_goal(arm: ServoArm, wire: FakeWire) -> None:
     for name, value in {"acceleration": 50, "goal_time": 300, "goal_velocity": 100, "torque_enable": 1}.items():
         wire.set(5, name, value)
     wire.set(5, "goal_position", 3000)  # a slow motion under way: without its ramp it would leap
@@ -267,14 +267,14 @@ def test_ramps_left_over_from_other_software_are_cleared_with_the_first_goal(arm
     assert wire.tables[5][40:48] == bytes((1, 0, 0, 8, 0, 0, 0, 0))
 
 
-def test_acceleration_that_was_set_outlives_a_power_cut(arm: FeetechArm, wire: FakeWire) -> None:
+def test_acceleration_that_was_set_outlives_a_power_cut(arm: ServoArm, wire: FakeWire) -> None:
     arm.set_acceleration(15.34)
     wire.set(2, "acceleration", 0)
     arm.enable_torque()
     assert {table[41] for table in wire.tables.values()} == {100}
 
 
-def test_servo_without_torque_limit_is_refused(profile: ArmProfile, arm: FeetechArm, wire: FakeWire) -> None:
+def test_servo_without_torque_limit_is_refused(profile: ArmProfile, arm: ServoArm, wire: FakeWire) -> None:
     wire.set(3, "torque_limit", 0)
     message = r"servo 3 \(elbow_flex\) torque limit: expected above 0 .*, got 0"
     with pytest.raises(NotConnected, match=message):
@@ -287,5 +287,5 @@ def test_servo_without_torque_limit_is_refused(profile: ArmProfile, arm: Feetech
 def test_ping_needs_no_more_than_three_attempts(profile: ArmProfile, wire: FakeWire) -> None:
     wire.mangle = silence(2)
     with pytest.raises(NotConnected, match=r"missing \[2\]"):
-        FeetechArm(profile, wire.port).connect()
+        ServoArm(profile, wire.port).connect()
     assert len([p for p in wire.requests if p.code == PING and p.servo_id == 2]) == 3

@@ -9,12 +9,11 @@ from mbrl_core.robots.feetech_protocol import (
     READ,
     REGISTERS,
     SYNC_WRITE,
+    WIRE,
     WRITE,
     Packet,
     decode,
     encode,
-    sync_read,
-    sync_write,
 )
 
 packets = st.builds(Packet, st.integers(0, 0xFD), st.integers(0, 0xFF), st.binary(max_size=30))
@@ -37,13 +36,13 @@ def test_write_bytes() -> None:
 
 def test_sync_read_bytes() -> None:
     """Position of servos 1 and 2: ~(FE + 06 + 82 + 38 + 02 + 01 + 02) & FF = 3C."""
-    assert sync_read(REGISTERS["present_position"], [1, 2]) == bytes.fromhex("FF FF FE 06 82 38 02 01 02 3C")
+    assert WIRE.sync_read(56, 2, [1, 2]) == bytes.fromhex("FF FF FE 06 82 38 02 01 02 3C")
 
 
 def test_sync_write_bytes() -> None:
     """Goals 2048 = 0800h and 1000 = 03E8h: ~(FE + 0A + 83 + 2A + 02 + 01 + 00 + 08 + 02 + E8 + 03) & FF = 52."""
     expected = bytes.fromhex("FF FF FE 0A 83 2A 02 01 00 08 02 E8 03 52")
-    assert sync_write(REGISTERS["goal_position"], {1: 2048, 2: 1000}) == expected
+    assert WIRE.sync_write_register(REGISTERS["goal_position"], {1: 2048, 2: 1000}) == expected
     assert decode(expected).packets == [Packet(0xFE, SYNC_WRITE, expected[5:-1])]
 
 

@@ -14,8 +14,8 @@ import serial
 
 from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.robots.errors import NotConnected, StaleState
-from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.feetech_protocol import PING, REGISTERS, WRITE, Packet, decode, encode
+from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import ASSETS
 from mbrl_sim.emulated_bus import Twin
 from mbrl_sim.perturbation import Perturbation
@@ -38,8 +38,8 @@ def twin(profile: ArmProfile) -> Iterator[Twin]:
 
 
 @pytest.fixture
-def arm(profile: ArmProfile, twin: Twin) -> Iterator[FeetechArm]:
-    arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+def arm(profile: ArmProfile, twin: Twin) -> Iterator[ServoArm]:
+    arm = ServoArm(profile, twin.port, deadline_s=0.2)
     arm.connect()
     yield arm
     arm.close()
@@ -74,7 +74,7 @@ def test_the_vendors_library_accepts_the_bus(twin: Twin) -> None:
     assert seen["moved"][0] == pytest.approx(2148, abs=6)
 
 
-def test_reading_is_where_the_arm_is(arm: FeetechArm, twin: Twin) -> None:
+def test_reading_is_where_the_arm_is(arm: ServoArm, twin: Twin) -> None:
     arm.enable_torque()
     assert wait_until(lambda: bool(np.abs(arm.read().velocity).max() < 0.01))
     reading = arm.read()
@@ -84,14 +84,14 @@ def test_reading_is_where_the_arm_is(arm: FeetechArm, twin: Twin) -> None:
     assert reading.load[2] < -0.05  # the elbow servo holds the forearm up
 
 
-def test_enabling_torque_moves_nothing(arm: FeetechArm, twin: Twin) -> None:
+def test_enabling_torque_moves_nothing(arm: ServoArm, twin: Twin) -> None:
     before = arm.read().position
     arm.enable_torque()
     time.sleep(0.2)
     np.testing.assert_allclose(twin.position, before, atol=0.03)  # sag only
 
 
-def test_arm_goes_where_it_is_sent_and_sags_a_little(arm: FeetechArm, twin: Twin, profile: ArmProfile) -> None:
+def test_arm_goes_where_it_is_sent_and_sags_a_little(arm: ServoArm, twin: Twin, profile: ArmProfile) -> None:
     arm.enable_torque()
     goal = profile.vector("home_rad")
     goal[:3] += [0.4, 0.2, -0.3]
@@ -100,7 +100,7 @@ def test_arm_goes_where_it_is_sent_and_sags_a_little(arm: FeetechArm, twin: Twin
     assert twin.position[2] > goal[2]
 
 
-def test_arm_stands_until_first_enabled_and_falls_when_let_go(arm: FeetechArm, twin: Twin) -> None:
+def test_arm_stands_until_first_enabled_and_falls_when_let_go(arm: ServoArm, twin: Twin) -> None:
     time.sleep(0.3)
     assert twin.tip[2] > 0.15
     arm.enable_torque()
@@ -108,7 +108,7 @@ def test_arm_stands_until_first_enabled_and_falls_when_let_go(arm: FeetechArm, t
     assert wait_until(lambda: bool(twin.tip[2] < 0.05))
 
 
-def test_silent_servo_is_named_and_comes_back(arm: FeetechArm, twin: Twin) -> None:
+def test_silent_servo_is_named_and_comes_back(arm: ServoArm, twin: Twin) -> None:
     twin.set_silent({4})
     with pytest.raises(StaleState) as caught:
         arm.read()
@@ -117,7 +117,7 @@ def test_silent_servo_is_named_and_comes_back(arm: FeetechArm, twin: Twin) -> No
     assert np.isfinite(arm.read().position).all()
 
 
-def test_power_cut_leaves_servos_limp_with_registers_at_their_defaults(arm: FeetechArm, twin: Twin) -> None:
+def test_power_cut_leaves_servos_limp_with_registers_at_their_defaults(arm: ServoArm, twin: Twin) -> None:
     arm.set_acceleration(10.0)
     arm.enable_torque()
     twin.power_cycle({2, 3})
@@ -132,7 +132,7 @@ def test_power_cut_leaves_servos_limp_with_registers_at_their_defaults(arm: Feet
         twin.power_cycle({7})
 
 
-def test_arm_that_holds_does_not_sag_further_when_enabled_again(arm: FeetechArm) -> None:
+def test_arm_that_holds_does_not_sag_further_when_enabled_again(arm: ServoArm) -> None:
     arm.enable_torque()
     goal = arm.read_goal()
     for _ in range(5):
@@ -166,13 +166,13 @@ def test_death_of_the_bus_is_told(profile: ArmProfile, monkeypatch: pytest.Monke
 
 def test_twin_goes_on_when_the_client_leaves_and_returns(profile: ArmProfile, twin: Twin) -> None:
     for _ in range(3):
-        arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+        arm = ServoArm(profile, twin.port, deadline_s=0.2)
         arm.connect()
         arm.enable_torque()
         assert not twin.wait_until_closed_by_client(0.0)
         arm.close()
         assert twin.wait_until_closed_by_client(0.0)
-    again = FeetechArm(profile, twin.port, deadline_s=0.2)
+    again = ServoArm(profile, twin.port, deadline_s=0.2)
     again.connect()
     assert again.torque_enabled  # an arm that holds goes on holding
     again.close()
@@ -182,7 +182,7 @@ def test_link_gives_the_port_a_name_and_goes_with_it(profile: ArmProfile, tmp_pa
     link = tmp_path / "arm"
     with Twin(profile, link=link) as twin:
         assert link.resolve() == Path(twin.port)
-        arm = FeetechArm(profile, str(link), deadline_s=0.2)
+        arm = ServoArm(profile, str(link), deadline_s=0.2)
         arm.connect()
         arm.close()
     assert not link.is_symlink()
@@ -218,7 +218,7 @@ def test_time_runs_at_the_given_speed_and_never_back(profile: ArmProfile) -> Non
 def test_bytes_take_their_time_on_the_wire(profile: ArmProfile) -> None:
     """50 cycles of 140 + 26 bytes at 10 us a byte cannot be faster than 83 ms; nothing is said of slower."""
     with Twin(profile) as twin:
-        arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+        arm = ServoArm(profile, twin.port, deadline_s=0.2)
         arm.connect()
         arm.enable_torque()
         home, start = profile.vector("home_rad"), time.monotonic()
@@ -241,7 +241,7 @@ def test_another_arm_answers_on_the_bus(profile: ArmProfile) -> None:
     for payload_kg in (0.0, 0.2):
         perturbation = Perturbation(payload_kg=payload_kg)
         with Twin(profile, speed=4.0, seed=1, perturbation=perturbation) as twin:
-            arm = FeetechArm(profile, twin.port, deadline_s=0.2)
+            arm = ServoArm(profile, twin.port, deadline_s=0.2)
             arm.connect()
             arm.enable_torque()
             time.sleep(0.5)

@@ -23,8 +23,8 @@ from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig
 from mbrl_core.control_loop import ControlLoop
 from mbrl_core.robots.errors import RobotError
-from mbrl_core.robots.feetech import FeetechArm
 from mbrl_core.robots.reading import ArmReading
+from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Episode, Observation
 from mbrl_msgs import msg
@@ -62,7 +62,7 @@ class RobotInterfaceNode(LifecycleNode):
             _refuse_fast_arm(self._config)
             task = ReachTask(load_profile(profile_path(self._config.profile)))
             self._names = [joint.name for joint in task.profile.joints]
-            self._arm = FeetechArm(task.profile, self._config.port)
+            self._arm = ServoArm(task.profile, self._config.port)
             self._arm.connect()
         except Exception as error:
             self.get_logger().error(explain(error))

@@ -1,7 +1,8 @@
-"""An arm of Feetech STS servos on one serial line: measurements and goals in SI, every call bounded in time.
+"""An arm of servos on one serial line: measurements and goals in SI, every call bounded in time.
 
-A driver only: it moves nothing by itself and limits nothing but what the servos cannot represent. Speed, range and
-workspace are the safety supervisor's, which stands before it.
+One driver for every family: what differs between them is data (`families.py`). A driver only: it moves nothing by
+itself and limits nothing but what the servos cannot represent. Speed, range and workspace are the safety function's,
+which stands before it.
 """
 
 import math
@@ -14,39 +15,20 @@ from numpy.typing import NDArray
 from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.config import refuse
 from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected, StaleState
-from mbrl_core.robots.feetech_protocol import (
-    BROADCAST_ID,
-    IDENTITY,
-    PING,
-    PRESENT,
-    READ,
-    REGISTERS,
-    SYNC_WRITE,
-    Register,
-    encode,
-    sync_read,
-    sync_write,
-)
+from mbrl_core.robots.families import family_of
 from mbrl_core.robots.reading import ArmReading
-from mbrl_core.robots.serial_link import BusErrors, SerialLink
+from mbrl_core.robots.register import Register
+from mbrl_core.robots.serial_link import BusErrors
+from mbrl_core.robots.servo_bus import REGISTER_DEADLINE_S, ServoBus
+from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_core.robots.wire import Packet
 
 Array = NDArray[np.float64]
-CONNECT_DEADLINE_S = 0.05  # one ping or identity at connect; nothing moves then, so patience is cheap
-REGISTER_DEADLINE_S = 0.2  # one look at a register outside the control loop
-CONNECT_ATTEMPTS = 3
 ROUND_TRIPS = 10  # at connect, at most; the best counts, for a busy computer delays single ones
-COMMAND = Register(address=40, size=10)  # torque_enable to torque_limit, in one block
-MOTION = ("acceleration", "goal_position", "goal_time", "goal_velocity")  # side by side in the table, in this order
 
 
-class FeetechArm:
-    """An arm on a port. Not thread-safe: one loop owns it.
-
-    | state          | how to get there   | allowed                                       |
-    |----------------|--------------------|-----------------------------------------------|
-    | closed         | built, `close`     | `connect`                                     |
-    | connected      | `connect`          | all `read*`, `set_acceleration`, `enable_torque` |
-    | torque enabled | `enable_torque`    | and `write`                                   |
+class ServoArm:
+    """An arm on a port, as `Robot` says. Not thread-safe: one loop owns it.
 
     Closing leaves the servos as they are: an arm that holds goes on holding.
 
@@ -60,23 +42,24 @@ class FeetechArm:
         """Keep the settings; the port is opened by `connect`.
 
         Raises:
-          ValueError: a deadline that is not positive, or a calibration that crosses the encoder's wrap.
+          ValueError: a deadline that is not positive, a calibration that crosses the encoder's wrap, or a family or
+            model that is not known.
         """
         if not 0.0 < deadline_s < math.inf:
             raise refuse("deadline_s", "above 0", deadline_s)
-        self.profile = profile
-        self.port = port
-        self.deadline_s = deadline_s
+        self.profile, self.port, self.deadline_s = profile, port, deadline_s
+        self._family = family_of(profile.bus.protocol)
+        self._tables = [self._family.registers(profile.servo_of(joint).model_number) for joint in profile.joints]
         self._ids = [joint.servo_id for joint in profile.joints]
-        self._sign = profile.vector("sign")
-        self._zero = profile.vector("zero_count")
+        self._sign, self._zero = profile.vector("sign"), profile.vector("zero_count")
         self._turn = 2 * math.pi / profile.bus.counts_per_turn
         self._low: Array = np.zeros(len(self._ids))
         self._high: Array = np.full(len(self._ids), profile.bus.counts_per_turn - 1.0)
         self._check_wrap()
-        self._link: SerialLink | None = None
+        self._bus: ServoBus | None = None
         self._torque = False
         self._acceleration = 0  # in the register's unit
+        self._alerts: dict[int, int] = {}  # bits of ServoFault by servo id, while its alert lasts
 
     @property
     def errors(self) -> BusErrors:
@@ -92,18 +75,20 @@ class FeetechArm:
         """Open the port and check that the servos behind it are the profile's.
 
         Raises:
-          NotConnected: a wrong port, a missing id, a wrong model, a servo that is not in position mode, one whose own
-            position range is narrower than the profile's soft limits and would silently clamp goals, one whose torque
-            limit is 0, or an adapter that takes longer than the deadline.
+          NotConnected: a wrong port, a missing or doubled id, a wrong baud rate or model, a servo that is not in
+            position mode, one whose own position range is narrower than the profile's soft limits and would silently
+            clamp goals, one whose torque limit is 0, or an adapter that takes longer than the deadline.
           StaleState: a servo fell silent after its ping.
           Fault: the arm is connected already.
         """
-        if self._link is not None:
+        if self._bus is not None:
             raise Fault("connect: expected a closed arm, got one that is open")
-        self._link = SerialLink(self.port, self.profile.bus.baud)
+        bus = self.profile.bus
+        self._bus = ServoBus(self.port, bus.baud, bus.protocol)
         try:
             self._ping()
             self._check_identity()
+            self._choose_wire()
             self._check_round_trip()
             commands = self._commands()
             self._check_torque_limit(commands["torque_limit"])
@@ -114,9 +99,9 @@ class FeetechArm:
 
     def close(self) -> None:
         """Give the port back; the servos keep their last state."""
-        if self._link is not None:
-            self._link.close()
-        self._link, self._torque = None, False
+        if self._bus is not None:
+            self._bus.close()
+        self._bus, self._torque = None, False
 
     def read(self) -> ArmReading:
         """Measure all joints with one sync read.
@@ -126,9 +111,11 @@ class FeetechArm:
           NotConnected: the port is closed or the device is gone.
         """
         deadline = time.monotonic() + self.deadline_s
-        answers = self._open.ask(sync_read(PRESENT, self._ids), self._ids, PRESENT.size, deadline)
-        blocks = {servo_id: packet.params for servo_id, packet in answers.items()}
-        reading = self._decode(blocks, self._open.asked_s)
+        link, present = self._open.link, self._family.present
+        answers = link.ask(self._sync_read(present), self._ids, present.size, deadline)
+        asked_s = link.asked_s
+        self._look_at_alerts(answers, deadline)
+        reading = self._decode({servo_id: packet.params for servo_id, packet in answers.items()}, asked_s)
         missing = tuple(servo_id for servo_id in self._ids if servo_id not in answers)
         if missing:
             message = f"read: expected answers of servos {self._ids} in {self.deadline_s} s, got none of {missing}"
@@ -146,10 +133,10 @@ class FeetechArm:
         return np.asarray(self._sign * (np.array([goals[i] for i in self._ids]) - self._zero) * self._turn)
 
     def read_torque(self) -> NDArray[np.bool_]:
-        """Return which servos drive their joint, with one sync read: (J_all,).
+        """Return which servos drive their joint: (J_all,). One that its own bus watchdog has stopped does not.
 
-        A servo that lost its power comes back limp. When one is found so, `write` refuses until `enable_torque`: the
-        firmware would take a goal as the order to drive there at once.
+        A servo that lost its power comes back limp. When one is found so, `write` refuses until `enable_torque`: a
+        Feetech's firmware would take a goal as the order to drive there at once.
 
         Raises:
           StaleState: a servo did not answer whole within the deadline; carries no reading.
@@ -157,6 +144,9 @@ class FeetechArm:
         """
         switches = self._registers("torque_enable", self.deadline_s)
         torque = np.array([switches[i] == 1 for i in self._ids])
+        if self._family.watchdog_counts:
+            watchdogs = self._registers("bus_watchdog", self.deadline_s)
+            torque &= np.array([watchdogs[i] >= 0 for i in self._ids])
         self._torque = self._torque and bool(torque.all())
         return torque
 
@@ -169,7 +159,7 @@ class FeetechArm:
         Raises:
           ValueError: wrong shape or not finite; nothing was sent.
           LimitExceeded: outside the range that the servo accepts, which it would clamp; nothing was sent.
-          Fault: torque is off; the firmware would switch it on. Nothing was sent.
+          Fault: torque is off; the firmware might switch it on. Nothing was sent.
           NotConnected: the port is closed or the device is gone.
         """
         position = np.asarray(position, dtype=float)
@@ -179,7 +169,7 @@ class FeetechArm:
             raise refuse("position", "finite numbers", position.tolist())
         if not self._torque:
             raise Fault("write: expected torque enabled, got off (the servos would enable it themselves)")
-        self._open.send(sync_write(REGISTERS["goal_position"], self._goals(position)))
+        self._set_all("goal_position", self._goals(position))
 
     def enable_torque(self) -> None:
         """Hold the arm where it is.
@@ -188,9 +178,10 @@ class FeetechArm:
         is written as goal first. The firmware may enable torque at that write already; with this order the goal is
         the present position either way, so nothing jumps.
 
-        In the same packet go the registers that shape a motion and may be left over from other software: goal time
-        and goal velocity 0 (as fast as the servo can), acceleration as `set_acceleration` said, else 0 (no ramp). An
-        arm that holds with other values there counts as one that does not hold: it gets new goals.
+        In the same packet go the registers that shape a motion and may be left over from other software: as fast as
+        the servo can, acceleration as `set_acceleration` said, else no ramp. An arm that holds with other values there
+        counts as one that does not hold: it gets new goals. A bus watchdog, where there is one, is cleared and armed:
+        the servos then stop by themselves when no packet comes for 0.2 s.
 
         Raises:
           StaleState: a servo did not answer.
@@ -198,17 +189,19 @@ class FeetechArm:
           Fault: a servo did not take what was written or stayed limp.
           NotConnected: the port is closed, the device is gone or a servo's torque limit is 0.
         """
+        self._arm_watchdog(0)
         commands = self._commands()
         self._check_torque_limit(commands["torque_limit"])
-        known = {"acceleration": self._acceleration, "goal_time": 0, "goal_velocity": 0, "torque_enable": 1}
+        known = {"acceleration": self._acceleration, **self._family.at_enable}
         wanted = {name: dict.fromkeys(self._ids, value) for name, value in known.items()}
         if any(commands[name] != values for name, values in wanted.items()):
             wanted["goal_position"] = self._goals(self.read().position)
             self._write_motion(wanted)
-            self._set_all("torque_enable", 1)
+            self._set_all("torque_enable", dict.fromkeys(self._ids, 1))
             commands = self._commands()
             for name, values in wanted.items():
                 _compare(name, values, commands[name])
+        self._arm_watchdog(self._family.watchdog_counts)
         self._torque = True
 
     def disable_torque(self) -> None:
@@ -220,32 +213,33 @@ class FeetechArm:
           NotConnected: the port is closed or the device is gone.
         """
         self._torque = False
-        self._set_all("torque_enable", 0)
-        self._expect("torque_enable", dict.fromkeys(self._ids, 0))
+        self._arm_watchdog(0)
+        self._set_and_check("torque_enable", 0)
 
     def set_acceleration(self, acceleration_rad_s2: float) -> None:
-        """Set every servo's own ramp, in rad/s^2, rounded to its unit of about 0.15; 0 switches the ramp off.
+        """Set every servo's own ramp, in rad/s^2, rounded to its unit; 0 switches the ramp off.
 
         Raises:
-          ValueError: not finite, negative or above what the register holds (38.9).
+          ValueError: not finite, negative or above what the register holds (38.9 on a Feetech STS).
           StaleState: a servo did not answer.
           Fault: a servo did not take it.
           NotConnected: the port is closed or the device is gone.
         """
-        register = REGISTERS["acceleration"]
-        highest = 254 * register.scale
+        register = self._tables[0]["acceleration"]
+        highest = min((1 << 8 * register.size) - 2, 32_767) * register.scale
         if not 0.0 <= acceleration_rad_s2 <= highest:
             raise refuse("acceleration_rad_s2", f"0 to {highest:.1f}", acceleration_rad_s2)
         count = round(acceleration_rad_s2 / register.scale)
-        self._set_all("acceleration", count)
-        self._expect("acceleration", dict.fromkeys(self._ids, count))
+        self._set_and_check("acceleration", count)
         self._acceleration = count
 
+    # ---- what connect looks at
+
     @property
-    def _open(self) -> SerialLink:
-        if self._link is None:
+    def _open(self) -> ServoBus:
+        if self._bus is None:
             raise NotConnected(f"port: expected {self.port} to be open, got closed")
-        return self._link
+        return self._bus
 
     def _check_wrap(self) -> None:
         last = self.profile.bus.counts_per_turn - 1
@@ -260,50 +254,71 @@ class FeetechArm:
         return [joint.zero_count + joint.sign * angle / self._turn for angle in (joint.lower_rad, joint.upper_rad)]
 
     def _ping(self) -> None:
-        found = []
-        for servo_id in self._ids:
-            for _ in range(CONNECT_ATTEMPTS):
-                deadline = time.monotonic() + CONNECT_DEADLINE_S
-                if self._open.ask(encode(servo_id, PING), [servo_id], 0, deadline):
-                    found.append(servo_id)
-                    break
-        missing = [servo_id for servo_id in self._ids if servo_id not in found]
+        doubled = self._open.errors.unexpected
+        missing = [servo_id for servo_id in self._ids if not self._open.ping(servo_id)]
+        where = f"{self.port} at {self.profile.bus.baud} bit/s"
         if missing:
-            where = f"{self.port} at {self.profile.bus.baud} bit/s"
-            advice = "check power, cable, ids and baud rate" if found else "check the port, power and baud rate"
+            found = [servo_id for servo_id in self._ids if servo_id not in missing]
+            advice = "check power, cable and ids" if found else f"check the port and power{self._other_baud()}"
             raise NotConnected(f"servo ids on {where}: expected {self._ids}, got {found}; missing {missing}: {advice}")
+        if self._open.errors.unexpected > doubled:
+            advice = "give each its own id, one at a time (mbrl setup-motor)"
+            raise NotConnected(f"servo ids on {where}: expected one answer to each ping, got more: {advice}")
+
+    def _other_baud(self) -> str:
+        """What to say of the baud rate when nobody answers: the one at which somebody does."""
+        bus = self.profile.bus
+        self.close()
+        for baud in self._family.bauds.values():
+            if baud != bus.baud:
+                with ServoBus(self.port, baud, bus.protocol) as other:
+                    if any(other.ping(servo_id, attempts=1) for servo_id in self._ids):
+                        return f"; servos answer at {baud} bit/s: set bus.baud, or their baud rate"
+        return " and baud rate"
 
     def _check_identity(self) -> None:
+        family = self._family
         for index, joint in enumerate(self.profile.joints):
-            block = self._identity(joint.servo_id)
-            model = _field(block, "model_number")
+            model = self._open.model(joint.servo_id)
             expected = self.profile.servo_of(joint).model_number
             if model != expected:
                 raise _mismatch(joint, "model number", expected, model)
-            mode = _field(block, "operating_mode")
-            if mode != 0:
-                raise _mismatch(joint, "operating mode", "0 (position)", mode)
-            low, high = _field(block, "min_position"), _field(block, "max_position")
+            block = self._open.blocks("identity", family.identity, [joint.servo_id])[joint.servo_id]
+            start = family.identity.address
+            found = {name: register.within(block, start) for name, register in self._in_identity(index)}
+            if found["operating_mode"] != family.position_mode:
+                raise _mismatch(joint, "operating mode", f"{family.position_mode} (position)", found["operating_mode"])
+            if found.get("drive_mode", 0):
+                raise _mismatch(joint, "drive mode", "0 (normal direction; the profile has signs)", found["drive_mode"])
+            low, high = found["min_position"], found["max_position"]
             counts = self._soft_counts(joint)
             if not low <= min(counts) or not max(counts) <= high:
                 needed = f"counts {min(counts):.0f} to {max(counts):.0f} (the soft limits) inside min and max position"
                 raise _mismatch(joint, "position range", needed, f"{low} to {high}")
             self._low[index], self._high[index] = low, high
 
-    def _identity(self, servo_id: int) -> bytes:
-        request = encode(servo_id, READ, bytes((IDENTITY.address, IDENTITY.size)))
-        for _ in range(CONNECT_ATTEMPTS):
-            answer = self._open.ask(request, [servo_id], IDENTITY.size, time.monotonic() + CONNECT_DEADLINE_S)
-            if answer:
-                return answer[servo_id].params
-        raise NotConnected(f"servo {servo_id}: expected its identity, got no whole answer")
+    def _in_identity(self, index: int) -> list[tuple[str, Register]]:
+        names = ("operating_mode", "drive_mode", "min_position", "max_position")
+        return [(name, self._tables[index][name]) for name in names if name in self._tables[index]]
+
+    def _choose_wire(self) -> None:
+        """Take the first protocol that the whole bus answers: older firmware lacks the fast sync read."""
+        *faster, usual = self._family.wires
+        for wire in faster:
+            self._open.link.wire = wire
+            try:
+                self._open.blocks("round trip", self._family.present, self._ids)
+            except StaleState:
+                continue
+            return
+        self._open.link.wire = usual
 
     def _check_round_trip(self) -> None:
         """See that answers come within the deadline, as the control loop will need them."""
         best_s = math.inf
         for _ in range(ROUND_TRIPS):
             start = time.monotonic()
-            self._blocks("round trip", PRESENT, REGISTER_DEADLINE_S)
+            self._open.blocks("round trip", self._family.present, self._ids)
             best_s = min(best_s, time.monotonic() - start)
             if best_s <= self.deadline_s:
                 return
@@ -318,6 +333,8 @@ class FeetechArm:
             if limits[joint.servo_id] == 0:
                 raise _mismatch(joint, "torque limit", "above 0 (switch the arm off and on)", 0)
 
+    # ---- counts and packets
+
     def _goals(self, position: Array) -> dict[int, int]:
         """Return the encoder counts of positions in rad, by servo id."""
         counts = np.rint(self._zero + self._sign * position / self._turn)
@@ -329,66 +346,84 @@ class FeetechArm:
             raise LimitExceeded(f"{name} goal count: expected {span}, got {counts[index]:.0f}")
         return dict(zip(self._ids, counts.astype(int).tolist(), strict=True))
 
-    def _write_motion(self, values: Mapping[str, Mapping[int, int]]) -> None:
-        """Write the registers of `MOTION` at once: by name, by servo id."""
-        registers = [REGISTERS[name] for name in MOTION]
-        head = bytes((registers[0].address, sum(register.size for register in registers)))
-        data = [bytes((i,)) + b"".join(REGISTERS[n].pack(values[n][i]) for n in MOTION) for i in self._ids]
-        self._open.send(encode(BROADCAST_ID, SYNC_WRITE, head + b"".join(data)))
+    def _sync_read(self, register: Register) -> bytes:
+        return self._open.link.wire.sync_read(register.address, register.size, self._ids)
 
-    def _set_all(self, name: str, value: int) -> None:
-        self._open.send(sync_write(REGISTERS[name], dict.fromkeys(self._ids, value)))
+    def _write_motion(self, values: Mapping[str, Mapping[int, int]]) -> None:
+        """Write the registers of `Family.motion` at once: by name, by servo id."""
+        registers = [self._tables[0][name] for name in self._family.motion]
+        names = list(zip(self._family.motion, registers, strict=True))
+        data = {i: b"".join(register.pack(values[name][i]) for name, register in names) for i in self._ids}
+        self._open.link.send(self._open.link.wire.sync_write(registers[0].address, data))
+
+    def _set_all(self, name: str, values: Mapping[int, int]) -> None:
+        self._open.link.send(self._open.link.wire.sync_write_register(self._tables[0][name], values))
+
+    def _set_and_check(self, name: str, value: int) -> None:
+        values = dict.fromkeys(self._ids, value)
+        self._set_all(name, values)
+        _compare(name, values, self._registers(name))
+
+    def _arm_watchdog(self, counts: int) -> None:
+        if self._family.watchdog_counts:
+            self._set_and_check("bus_watchdog", counts)
 
     def _commands(self) -> dict[str, dict[int, int]]:
         """Read what the servos are told to do: counts by name, by servo id."""
-        blocks = self._blocks("torque_enable to torque_limit", COMMAND, REGISTER_DEADLINE_S)
-        names = ("torque_enable", *MOTION, "torque_limit")
-        return {name: {i: _field(block, name, COMMAND) for i, block in blocks.items()} for name in names}
+        command = self._family.command
+        blocks = self._open.blocks("what the servos are told", command, self._ids)
+        names = ("torque_enable", *self._family.motion, "torque_limit")
+        tables = dict(zip(self._ids, self._tables, strict=True))
+        return {name: {i: tables[i][name].within(blocks[i], command.address) for i in self._ids} for name in names}
 
     def _registers(self, name: str, deadline_s: float = REGISTER_DEADLINE_S) -> dict[int, int]:
-        """Read one register of all servos, by id."""
-        register = REGISTERS[name]
-        return {i: register.unpack(data) for i, data in self._blocks(name, register, deadline_s).items()}
+        """Read one register of all servos, by id: it stands at one place in all models of a family."""
+        register = self._tables[0][name]
+        blocks = self._open.blocks(name, register, self._ids, deadline_s)
+        return {servo_id: register.unpack(data) for servo_id, data in blocks.items()}
 
-    def _blocks(self, name: str, register: Register, deadline_s: float) -> dict[int, bytes]:
-        """Read one register, or block, of all servos, by id; the name is for the error's text."""
-        deadline = time.monotonic() + deadline_s
-        answers = self._open.ask(sync_read(register, self._ids), self._ids, register.size, deadline)
-        missing = tuple(servo_id for servo_id in self._ids if servo_id not in answers)
-        if missing:
-            message = f"{name}: expected answers of servos {self._ids} in {deadline_s} s, got none of {missing}"
-            raise StaleState(message, missing)
-        return {servo_id: answers[servo_id].params for servo_id in self._ids}
+    def _look_at_alerts(self, answers: Mapping[int, Packet], deadline: float) -> None:
+        """Ask servos that raise their alert what it is about, once."""
+        raised = [i for i, packet in answers.items() if packet.code & self._family.alert]
+        self._alerts = {i: bits for i, bits in self._alerts.items() if i in raised}
+        unknown = [i for i in raised if i not in self._alerts or self._alerts[i] == ServoFault.UNKNOWN]
+        if not unknown:
+            return
+        register = self._tables[0]["status"]
+        try:
+            found = self._open.blocks("status", register, unknown, deadline - time.monotonic())
+        except StaleState:
+            found = {}
+        for servo_id in unknown:
+            bits = self._faults(register.unpack(found[servo_id])) if servo_id in found else 0
+            self._alerts[servo_id] = bits or ServoFault.UNKNOWN
 
-    def _expect(self, name: str, expected: Mapping[int, int]) -> None:
-        _compare(name, expected, self._registers(name))
+    def _faults(self, status: int) -> int:
+        """A status register's bits as ServoFault."""
+        return sum(int(fault) for bit, fault in self._family.status_bits.items() if status & bit)
 
     def _decode(self, blocks: Mapping[int, bytes], stamp_s: float) -> ArmReading:
         """Turn the servos' present blocks into SI; NaN (status 0) where a servo is missing."""
+        start, pairs = self._family.present.address, list(zip(self._ids, self._tables, strict=True))
 
-        def column(name: str) -> Array:
-            register = REGISTERS[name]
-            return np.array([_field(blocks[i], name, PRESENT) if i in blocks else math.nan for i in self._ids]) * (
-                1.0 if name == "present_position" else register.scale
-            )
+        def column(name: str, *, raw: bool = False) -> Array:
+            rows = [(table[name], blocks[i]) if i in blocks and name in table else None for i, table in pairs]
+            return np.array([r[0].within(r[1], start) * (1.0 if raw else r[0].scale) if r else math.nan for r in rows])
 
+        if self._family.alert:
+            status = np.array([self._alerts.get(i, 0) for i in self._ids])
+        else:
+            status = np.array([self._faults(int(bits)) for bits in np.nan_to_num(column("status", raw=True))])
         return ArmReading(
-            position=self._sign * (column("present_position") - self._zero) * self._turn,
+            position=self._sign * (column("present_position", raw=True) - self._zero) * self._turn,
             velocity=self._sign * column("present_velocity"),
-            load=self._sign * column("present_load"),
+            load=self._sign * column(self._family.load),
             current_a=self._sign * column("present_current"),
             voltage_v=column("present_voltage"),
             temperature_c=column("present_temperature"),
-            status=np.nan_to_num(column("status")).astype(np.uint8),
+            status=status.astype(np.uint8),
             stamp_s=stamp_s,
         )
-
-
-def _field(block: bytes, name: str, within: Register = IDENTITY) -> int:
-    """One register's count out of a block."""
-    register = REGISTERS[name]
-    start = register.address - within.address
-    return register.unpack(block[start : start + register.size])
 
 
 def _compare(name: str, expected: Mapping[int, int], got: Mapping[int, int]) -> None:
