@@ -121,6 +121,19 @@ class Twin:
             self._catch_up()
             self._bank.power_cycle(servo_ids)
 
+    def push(self, position: NDArray[np.float64]) -> None:
+        """Lead the limp joints by hand to a position; the hand holds them there until any torque comes on.
+
+        Args:
+          position: (J_all,), rad; joints whose servo drives them do not yield.
+
+        Raises:
+          ValueError: wrong shape or not finite.
+        """
+        with self._lock:
+            self._catch_up()
+            self._bank.push(position)
+
     def set_speed(self, speed: float) -> None:
         """Let simulated time run at another speed from now on.
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
@@ -39,7 +40,8 @@ class Reply(NamedTuple):
 class ServoBank:
     """All servos of a profile, wired to one physics.
 
-    Until torque is first enabled the arm rests on a stand: it keeps its start pose although its servos are limp.
+    Until torque is first enabled the arm rests on a stand: it keeps its start pose although its servos are limp. So do
+    limp joints that a hand has led somewhere (`push`), until any servo's torque comes on.
 
     Args:
       profile: ids, signs and zeros.
@@ -53,12 +55,15 @@ class ServoBank:
         self._sign, self._zero = profile.vector("sign"), profile.vector("zero_count")
         self._per_rad = profile.bus.counts_per_turn / (2 * math.pi)
         counts = np.rint(self._counts(physics.position)).astype(int).tolist()
+        self._at_hand = physics.position
         self.servos = [
             Sts3215(joint.servo_id, profile.servo_of(joint).model_number, count)
             for joint, count in zip(profile.joints, counts, strict=True)
         ]
         self._scaled = [(1.0, 1.0)] * len(self.servos)
-        self._on_stand = True
+        self._held = np.ones(len(self.servos), dtype=bool)  # by the stand, or by a hand
+        self._led = False  # by a hand, which nothing moves
+        self._enabled = np.zeros(len(self.servos), dtype=bool)
         self._warmed_s = 0.0
 
     def advance_to(self, time_s: float) -> None:
@@ -66,6 +71,8 @@ class ServoBank:
         duration_s = time_s - self.physics.time_s
         if duration_s > 0:
             self.physics.advance(duration_s)
+        if self._led:
+            self.physics.push(self._at_hand, self._held)
 
     def power_cycle(self, servo_ids: Collection[int]) -> None:
         """Take servos' power away and give it back: they come back limp, with what is not in the EEPROM forgotten.
@@ -80,6 +87,17 @@ class ServoBank:
         for servo, count in zip(self.servos, counts, strict=True):
             if servo["id"] in servo_ids:
                 servo.power_cycle(count)
+        self._drive()
+
+    def push(self, position: NDArray[np.float64]) -> None:
+        """Lead limp joints to a position (J_all,), rad, and hold them there.
+
+        Raises:
+          ValueError: wrong shape or not finite.
+        """
+        self.physics.push(position, ~self._enabled)
+        self._held, self._led = ~self._enabled, True
+        self._at_hand = self.physics.position
         self._drive()
 
     def answer(self, packet: Packet) -> list[Reply]:
@@ -131,15 +149,16 @@ class ServoBank:
     def _drive(self) -> None:
         """Hand goals, torque switches and gains from the registers to the physics."""
         enabled = np.array([servo["torque_enable"] == 1 for servo in self.servos])
-        self._on_stand = self._on_stand and not enabled.any()
-        if self._on_stand:
-            return
+        if (enabled & ~self._enabled).any():
+            self._held[:] = self._led = False
+        self._enabled = enabled
         goals = np.array([servo["goal_position"] for servo in self.servos])
-        self.physics.set_target(self._sign * (goals - self._zero) / self._per_rad)
-        if (enabled != self.physics.torque_enabled).any():
-            self.physics.set_torque_enabled(enabled)
+        self.physics.set_target(np.where(self._held, self._at_hand, self._sign * (goals - self._zero) / self._per_rad))
+        if ((enabled | self._held) != self.physics.torque_enabled).any():
+            self.physics.set_torque_enabled(enabled | self._held)
         for index, servo in enumerate(self.servos):
             scaled = (servo["p_coefficient"] / FACTORY["p_coefficient"], min(1.0, servo["torque_limit"] / 1000))
+            scaled = (1.0, 1.0) if self._held[index] else scaled
             if scaled != self._scaled[index]:
                 self.physics.set_servo(index, stiffness=scaled[0], torque_limit=scaled[1])
                 self._scaled[index] = scaled
@@ -151,7 +170,7 @@ class ServoBank:
         position = np.rint(self._counts(physics.position) + noise).astype(int).tolist()
         velocity = np.rint(self._sign * physics.velocity * self._per_rad).astype(int).tolist()
         torque = physics.load
-        drive = self._sign * torque / physics.stall_torque * (not self._on_stand)
+        drive = self._sign * torque / physics.stall_torque * ~self._held
         load = np.rint(1000 * drive).astype(int).tolist()
         current = np.rint(drive * STALL_CURRENT_A / REGISTERS["present_current"].scale).astype(int).tolist()
         duration_s, self._warmed_s = physics.time_s - self._warmed_s, physics.time_s

@@ -108,6 +108,28 @@ def test_arm_stands_until_first_enabled_and_falls_when_let_go(arm: FeetechArm, t
     assert wait_until(lambda: bool(twin.tip[2] < 0.05))
 
 
+def test_hand_leads_limp_joints_and_lets_go_when_torque_comes_on(
+    arm: FeetechArm, twin: Twin, profile: ArmProfile
+) -> None:
+    low, high = profile.vector("lower_rad"), profile.vector("upper_rad")
+    for share in np.linspace(0.3, 0.7, 5):
+        led = low + share * (high - low)
+        twin.push(led)
+        time.sleep(0.05)
+        np.testing.assert_allclose(arm.read().position, led, atol=3 * COUNT)
+    twin.push(np.full(6, 3.0))
+    assert (twin.position < 3.0).all()  # the ends of the joints stop the hand
+    twin.push(profile.vector("home_rad"))
+    arm.enable_torque()
+    twin.push(high)
+    np.testing.assert_allclose(twin.position, profile.vector("home_rad"), atol=0.05)  # driven joints do not yield
+    arm.disable_torque()
+    assert wait_until(lambda: bool(twin.tip[2] < 0.05))  # no hand is left
+    twin.push(profile.vector("home_rad"))
+    time.sleep(0.2)
+    np.testing.assert_allclose(twin.position, profile.vector("home_rad"), atol=1e-9)
+
+
 def test_silent_servo_is_named_and_comes_back(arm: FeetechArm, twin: Twin) -> None:
     twin.set_silent({4})
     with pytest.raises(StaleState) as caught:
