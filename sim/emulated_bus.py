@@ -251,7 +251,7 @@ class Twin:
                 replies = self._family.answer(self._bank, packet, baud)
             if replies:
                 due += self.faults.latency_s
-            for reply in [spoiled for reply in replies for spoiled in self.faults.spoil(reply)]:
+            for reply in [spoiled for answer in replies for spoiled in self.faults.spoil(answer)]:
                 due += reply.delay_s / self._clock.speed + len(reply.data) * byte_s
                 outgoing += reply.data
                 if due - time.monotonic() > GRAIN_S:
