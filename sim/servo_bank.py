@@ -171,8 +171,11 @@ class ServoBank:
 
     def restart(self, servo: BusServo) -> None:
         """Let one servo start anew where it stands."""
-        index = self.servos.index(servo)
-        servo.power_cycle(round(float(self._counts(self.physics.position)[index])))
+        servo.power_cycle(self.count_of(servo))
+
+    def count_of(self, servo: BusServo) -> int:
+        """Return where a servo's joint stands, in encoder counts."""
+        return round(float(self._counts(self.physics.position)[self.servos.index(servo)]))
 
     def hearing(self, baud: int | None) -> list[BusServo]:
         """Servos that hear a request at so many bits per second (None = at theirs), in the order of the joints."""

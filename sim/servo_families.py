@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.config import refuse
 from mbrl_core.robots import feetech_protocol
+from mbrl_sim import dynamixel_wire, dynamixel_x, sts3215
 from mbrl_sim.bus_faults import Reply
+from mbrl_sim.dynamixel_answers import answer_dynamixel
+from mbrl_sim.dynamixel_table import load_table
+from mbrl_sim.dynamixel_x import DynamixelX
 from mbrl_sim.feetech_answers import answer_feetech
 from mbrl_sim.servo_bank import BusServo, ServoBank
-from mbrl_sim.sts3215 import BAUDS, Sts3215
+from mbrl_sim.sts3215 import Sts3215
 
 
 class ServoFamily(NamedTuple):
@@ -34,16 +38,29 @@ def family_of(profile: ArmProfile) -> ServoFamily:
     """
     if profile.bus.protocol == "feetech_sts":
         return _feetech(profile)
+    if profile.bus.protocol == "dynamixel_x":
+        return _dynamixel(profile)
     raise refuse("bus.protocol", "a servo family with an emulated bus", profile.bus.protocol)
 
 
 def _feetech(profile: ArmProfile) -> ServoFamily:
-    baud_rate = _setting(BAUDS, profile.bus.baud)
+    baud_rate = _setting(sts3215.BAUDS, profile.bus.baud)
 
     def make(joint: Joint, position: int) -> BusServo:
         return Sts3215(joint.servo_id, profile.servo_of(joint).model_number, position, baud_rate=baud_rate)
 
     return ServoFamily(make, feetech_protocol.decode, answer_feetech)
+
+
+def _dynamixel(profile: ArmProfile) -> ServoFamily:
+    baud_rate = _setting(dynamixel_x.BAUDS, profile.bus.baud)
+
+    def make(joint: Joint, position: int) -> BusServo:
+        model = profile.servo_of(joint).model_number
+        table = load_table(model)
+        return DynamixelX(joint.servo_id, model, table, position, baud_rate=baud_rate)
+
+    return ServoFamily(make, dynamixel_wire.decode, answer_dynamixel)
 
 
 def _setting(bauds: tuple[int, ...], baud: int) -> int:
