@@ -38,7 +38,9 @@ FACTORY: dict[str, int] = {
 BAUDS = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400)  # by the register's value
 TURN_COUNTS = 4096
 PROTECTION_S = 0.01  # one count of the protection time
-COMPLAINS_AT_ONCE = ServoFault.VOLTAGE | ServoFault.TEMPERATURE
+# Plain numbers, for they are asked for thousands of times a second
+VOLTAGE, TEMPERATURE, OVERLOAD = int(ServoFault.VOLTAGE), int(ServoFault.TEMPERATURE), int(ServoFault.OVERLOAD)
+BYTES = {name: register.address for name, register in REGISTERS.items() if register.size == 1}
 ERROR_INSTRUCTION = 0x40  # answered to an address that does not exist, or an id that no servo may have
 HIGHEST_ID = 253  # 254 is broadcast, 255 belongs to the header
 HIGHEST_GOAL = (1 << 15) - 1
@@ -69,7 +71,7 @@ class Sts3215:
     def power_cycle(self, position_count: int) -> None:
         """Lose what is not in the EEPROM; come back limp."""
         self.memory[:] = self._kept
-        self.status = ServoFault.NONE
+        self.status = 0
         self._pending = None
         self._strained_s = 0.0
         self._store("goal_position", self._reported(position_count))
@@ -103,10 +105,12 @@ class Sts3215:
     def torque_limit(self) -> float:
         """Share of the stall torque that it may use, in [0, 1]."""
         limit = min(1.0, self["torque_limit"] / 1000)
-        return min(limit, self["protective_torque"] / 100) if self._protects(ServoFault.OVERLOAD) else limit
+        return min(limit, self["protective_torque"] / 100) if self._protects(OVERLOAD) else limit
 
     def __getitem__(self, name: str) -> int:
         """One register's count."""
+        if name in BYTES:
+            return self.memory[BYTES[name]]
         register = REGISTERS[name]
         return register.unpack(self.memory[register.address : register.address + register.size])
 
@@ -162,15 +166,15 @@ class Sts3215:
         before = self.torque_enabled, self.torque_limit
         high = strain.overloaded or (self.torque_enabled and strain.drive >= self["overload_torque"] / 100)
         self._strained_s = self._strained_s + duration_s if high else 0.0
-        status = self.status & ~COMPLAINS_AT_ONCE
+        status = self.status & ~(VOLTAGE | TEMPERATURE)
         if strain.overloaded or self._strained_s >= self["protection_time"] * PROTECTION_S:
-            status |= ServoFault.OVERLOAD
+            status |= OVERLOAD
         if not self["min_voltage"] <= round(10 * strain.voltage_v) <= self["max_voltage"]:
-            status |= ServoFault.VOLTAGE
+            status |= VOLTAGE
         if strain.temperature_c > self["max_temperature"]:
-            status |= ServoFault.TEMPERATURE
+            status |= TEMPERATURE
         self.status = status
-        if self._protects(ServoFault.TEMPERATURE):
+        if self._protects(TEMPERATURE):
             self._store("torque_enable", 0)
         return before != (self.torque_enabled, self.torque_limit)
 
@@ -180,7 +184,7 @@ class Sts3215:
         self._offset = position - reported
         return reported
 
-    def _protects(self, fault: ServoFault) -> bool:
+    def _protects(self, fault: int) -> bool:
         """Whether it suffers from a fault that it does something about."""
         return bool(self.status & fault & self["unload_condition"])
 
@@ -192,7 +196,7 @@ class Sts3215:
             self.memory[REGISTERS["torque_enable"].address] = 1  # the firmware's quirk
         self.memory[place] = data
         if register.address == REGISTERS["torque_enable"].address:
-            self.status &= ~ServoFault.OVERLOAD
+            self.status &= ~OVERLOAD
             self._strained_s = 0.0
         if register.eeprom and unlocked:
             kept = bytearray(self._kept)
