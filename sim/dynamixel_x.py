@@ -108,13 +108,17 @@ class DynamixelX:
       table: its registers by the vendor's names.
       position: encoder count at power-up, of the joint: it may lie outside one turn.
       baud_rate: value of that register.
+
+    Attributes:
+      table: as given.
+      memory: what the registers hold, by address.
     """
 
     def __init__(
         self, servo_id: int, model_number: int, table: Mapping[str, Place], position: int, *, baud_rate: int
     ) -> None:
         """Power up with factory settings, but for id and baud rate."""
-        self._table = table
+        self.table = table
         self._factory = factory_of(model_number)
         self._current_a = CURRENT_A.get(model_number, USUAL_CURRENT_A)
         self.size = max(place.address + place.size for place in table.values())
@@ -129,7 +133,7 @@ class DynamixelX:
         """Lose what is not in the EEPROM; come back limp, with the goal where it stands."""
         self.memory[EEPROM_END:] = bytes(self.size - EEPROM_END)
         for name, value in self._factory.items():
-            if name in self._table and self._table[name].address >= EEPROM_END:
+            if name in self.table and self.table[name].address >= EEPROM_END:
                 self._store(name, value)
         self._store("Goal PWM", self["PWM Limit"])
         self._pending: tuple[int, bytes] | None = None
@@ -166,9 +170,9 @@ class DynamixelX:
 
     def __getitem__(self, name: str) -> int:
         """One register's count; a model without the register has 0 in it."""
-        if name not in self._table:
+        if name not in self.table:
             return 0
-        place = self._table[name]
+        place = self.table[name]
         raw = self.memory[place.address : place.address + place.size]
         return int.from_bytes(raw, "little", signed=name in SIGNED)
 
@@ -228,7 +232,7 @@ class DynamixelX:
     def objection(self, address: int, data: bytes) -> int:
         """Return the error that a write would be answered with."""
         end, named = address + len(data), list(self._values(address, data))
-        touched = [p for p in self._table.values() if p.address < end and p.address + p.size > address]
+        touched = [p for p in self.table.values() if p.address < end and p.address + p.size > address]
         if not touched or end > self.size:
             return ACCESS
         if not named or any(p.address < address or p.address + p.size > end for p in touched):
@@ -253,7 +257,6 @@ class DynamixelX:
 
     def measure(self, measured: Measured) -> None:
         """Fill in the present block."""
-        self._position = measured.position
         self._store("Moving", abs(measured.velocity_rad_s) > self["Moving Threshold"] * VELOCITY_RAD_S)
         self._store("Present PWM", round(FULL_PWM * measured.drive))
         self._store("Present Current", round(measured.current_a / self._current_a))
@@ -279,20 +282,20 @@ class DynamixelX:
         if errors & self["Shutdown"]:
             self._shut_down = True
             self._store("Torque Enable", 0)
-        self._watch(duration_s)
+        self._watch(strain.position, duration_s)
         return before != (self.torque_enabled, self["Goal Position"])
 
-    def _watch(self, duration_s: float) -> None:
+    def _watch(self, position: int, duration_s: float) -> None:
         """Stop where it is when the bus has been quiet for too long."""
         self._quiet_s += duration_s
         limit = self["Bus Watchdog"]
         if self.torque_enabled and 0 < limit < WATCHDOG_TRIPPED and self._quiet_s > limit * WATCHDOG_S:
             self._store("Bus Watchdog", WATCHDOG_TRIPPED)
-            self._store("Goal Position", self._position + self._offset)
+            self._store("Goal Position", position + self._offset)
 
     def _objection(self, name: str, value: int) -> int:
         tripped = self["Bus Watchdog"] == WATCHDOG_TRIPPED
-        if name in READ_ONLY or (self.torque_enabled and self._table[name].address < EEPROM_END):
+        if name in READ_ONLY or (self.torque_enabled and self.table[name].address < EEPROM_END):
             return ACCESS
         if tripped and (name in GOALS or (name == "Bus Watchdog" and value != 0)):
             return DATA_RANGE
@@ -313,7 +316,7 @@ class DynamixelX:
 
     def _values(self, address: int, data: bytes) -> Iterator[tuple[str, int]]:
         """The registers that lie wholly inside a stretch, with their counts."""
-        for name, place in self._table.items():
+        for name, place in self.table.items():
             start = place.address - address
             if start >= 0 and start + place.size <= len(data):
                 raw = data[start : start + place.size]
@@ -327,11 +330,10 @@ class DynamixelX:
 
     def _turn(self, position: int) -> None:
         """Count from the turn that the joint is in: what is reported lies in [0, 4095] before the homing offset."""
-        self._position = position
         self._offset = self["Homing Offset"] - position // TURN_COUNTS * TURN_COUNTS
 
     def _store(self, name: str, value: int) -> None:
-        if name in self._table:
-            place = self._table[name]
+        if name in self.table:
+            place = self.table[name]
             span = 1 << 8 * place.size
             self.memory[place.address : place.address + place.size] = (value % span).to_bytes(place.size, "little")

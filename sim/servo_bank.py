@@ -45,12 +45,14 @@ class Strain(NamedTuple):
     """What one servo's protections watch.
 
     Attributes:
+      position: encoder count.
       drive: share of full drive, in [0, 1].
       voltage_v: supply, V.
       temperature_c: degC.
       overloaded: whether it takes its load for too much, whatever it is.
     """
 
+    position: int
     drive: float
     voltage_v: float
     temperature_c: float
@@ -235,7 +237,8 @@ class ServoBank:
         settled = AMBIENT_C + HEATING_C * drive**2
         self._temperature_c += (settled - self._temperature_c) * min(1.0, duration_s / WARMING_S)
         changed = False
-        for servo, *strain in zip(self.servos, drive.tolist(), self._voltage(), self._heat(), strict=True):
+        position = np.rint(self._counts(self.physics.position)).astype(int).tolist()
+        for servo, *strain in zip(self.servos, position, drive.tolist(), self._voltage(), self._heat(), strict=True):
             overloaded = servo.servo_id in self.faults.overloaded
             changed |= servo.look_after(Strain(*strain, overloaded), duration_s)
         if changed:

@@ -111,7 +111,7 @@ def test_homing_offset_moves_what_is_reported_and_what_is_meant(servo: Sts3215) 
 
 def test_overload_falls_back_to_the_protective_torque_until_torque_is_switched(servo: Sts3215) -> None:
     write(servo, "torque_enable", 1)
-    strain = Strain(0.9, 12.0, 25.0, overloaded=False)
+    strain = Strain(1500, 0.9, 12.0, 25.0, overloaded=False)
     assert not any(servo.look_after(strain, 0.1) for _ in range(19))  # 80 % for less than 2 s
     assert servo.status == ServoFault.NONE
     assert servo.look_after(strain, 0.11)
@@ -124,16 +124,16 @@ def test_overload_falls_back_to_the_protective_torque_until_torque_is_switched(s
 
 def test_too_hot_lets_go_and_says_so_while_it_is(servo: Sts3215) -> None:
     write(servo, "torque_enable", 1)
-    assert servo.look_after(Strain(0.0, 12.0, 71.0, overloaded=False), 0.01)
+    assert servo.look_after(Strain(1500, 0.0, 12.0, 71.0, overloaded=False), 0.01)
     assert (servo.torque_enabled, servo.status) == (False, ServoFault.TEMPERATURE)
-    assert not servo.look_after(Strain(0.0, 12.0, 65.0, overloaded=False), 0.01)
+    assert not servo.look_after(Strain(1500, 0.0, 12.0, 65.0, overloaded=False), 0.01)
     assert servo.status == ServoFault.NONE
 
 
 def test_unload_condition_says_which_protection_acts(servo: Sts3215) -> None:
     write(servo, "unload_condition", 0)
     write(servo, "torque_enable", 1)
-    assert not servo.look_after(Strain(1.0, 15.0, 90.0, overloaded=True), 0.01)
+    assert not servo.look_after(Strain(1500, 1.0, 15.0, 90.0, overloaded=True), 0.01)
     assert servo.status == ServoFault.TEMPERATURE | ServoFault.OVERLOAD | ServoFault.VOLTAGE
     assert (servo.torque_enabled, servo.torque_limit) == (True, 1.0)
 
