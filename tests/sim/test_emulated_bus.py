@@ -1,5 +1,6 @@
 """The twin's bus: driven by our driver. The vendors' libraries grade it elsewhere."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,3 +243,38 @@ def test_another_arm_answers_on_the_bus(profile: ArmProfile) -> None:
             sags.append(arm.read().position - profile.vector("home_rad"))
             arm.close()
     assert sags[1][2] - sags[0][2] > 5 * COUNT  # the elbow carries it
+
+
+def test_unplugged_arm_is_gone_and_holds_its_pose_until_it_is_back(profile: ArmProfile, tmp_path: Path) -> None:
+    link = tmp_path / "arm"
+    with Twin(profile, link=link) as twin:
+        arm = FeetechArm(profile, str(link), deadline_s=0.2)
+        arm.connect()
+        arm.enable_torque()
+        pose = twin.position
+        twin.unplug()
+        with pytest.raises(NotConnected):
+            arm.read()
+        arm.close()
+        with pytest.raises(NotConnected):
+            arm.connect()
+        with pytest.raises(ValueError, match="plugged"):
+            twin.unplug()
+        time.sleep(0.3)
+        np.testing.assert_allclose(twin.position, pose, atol=0.05)
+        twin.replug()
+        arm.connect()
+        assert arm.torque_enabled
+        arm.close()
+        twin.unplug()
+    assert not link.is_symlink()
+
+
+def test_families_without_an_emulated_bus_are_refused(profile: ArmProfile) -> None:
+    for changes, refusal in (
+        ({"protocol": "ros2_control", "controller": "arm"}, "bus.protocol: expected a servo family"),
+        ({"baud": 2_000_000}, r"bus.baud: expected one of \[38400, .*1000000\], got 2000000"),
+    ):
+        other = dataclasses.replace(profile, bus=dataclasses.replace(profile.bus, **changes))
+        with pytest.raises(ValueError, match=refusal):
+            Twin(other)
