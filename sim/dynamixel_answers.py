@@ -18,6 +18,7 @@ from mbrl_sim.dynamixel_wire import (
     FAST_BULK_READ,
     FAST_SYNC_READ,
     HEADER,
+    LONGEST,
     PING,
     READ,
     REBOOT,
@@ -117,6 +118,8 @@ def _read(bank: ServoBank, hearing: list[DynamixelX], spans: Sequence[Span]) -> 
 def _fast_read(bank: ServoBank, hearing: list[DynamixelX], spans: Sequence[Span]) -> list[Reply]:
     """One status packet for all: error, id, data and the checksum so far of each servo, without byte stuffing."""
     length = 1 + sum(size + 4 for _, _, size in spans)
+    if length > LONGEST:
+        return []
     data, delay_s = HEADER + bytes((BROADCAST_ID, length & 0xFF, length >> 8, STATUS)), 0.0
     for servo_id, address, size in spans:
         servo = next(iter(_named(hearing, servo_id)), None)
