@@ -9,6 +9,7 @@ SHELL := /bin/bash
 VENV := .venv
 ROS := $(or $(ROS_DISTRO),wheels)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -q
+ORACLES := feetech-servo-sdk ftservo-python-sdk
 MSGS := ros2_ws/src/mbrl_msgs
 
 # Python is python3 where that is 3.10 to 3.13, otherwise the newest of those found; PYTHON= overrides.
@@ -28,7 +29,7 @@ need = @{ $(1); } >/dev/null 2>&1 || { echo "$(strip $(2))" >&2; exit 1; }
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.msgs-$(ROS) ## create .venv with pinned versions and build mbrl_msgs into it
+setup: $(VENV)/.msgs-$(ROS) $(ORACLES:%=$(VENV)/oracles/%) ## create .venv with pinned versions and build mbrl_msgs into it
 
 sim: setup ## train on the twin and evaluate; SEED= SPEED= STEPS= EVAL_SPEED=
 	$(VENV)/bin/mbrl sim $(if $(SEED),--seed $(SEED)) $(if $(SPEED),--speed $(SPEED)) \
@@ -76,6 +77,11 @@ $(VENV)/.deps-$(ROS): constraints.txt requirements-ros.txt setup.py setup.cfg py
 	$(PIP) install -c constraints.txt $(if $(ROS_DISTRO),ros-wheels-bootstrapper,-r requirements-ros.txt)
 	PYTHONWARNINGS=ignore $(PIP) install -c constraints.txt --no-build-isolation -e '.[learn,sim,cli,dev]'
 	touch $@
+
+# Vendors' libraries that grade the emulated bus. Both import as scservo_sdk: each has a folder of its own.
+$(VENV)/oracles/%: constraints.txt | $(VENV)/.deps-$(ROS)
+	rm -rf $@
+	$(PIP) install --no-deps --no-build-isolation --target $@ -c constraints.txt $*
 
 # Built into the environment itself: its interpreter finds mbrl_msgs with nothing sourced.
 $(VENV)/.msgs-$(ROS): private export PATH := $(abspath $(VENV)/bin):$(PATH)

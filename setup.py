@@ -41,7 +41,7 @@ setup(
         "sim": ["gymnasium[mujoco]", "mujoco"],
         "cli": ["matplotlib", "rich", "tyro"],
         "dev": [
-            "feetech-servo-sdk",
+            "dynamixel-sdk",
             "hypothesis",
             "mypy",
             "pre-commit",

@@ -4,26 +4,33 @@ import contextlib
 import fcntl
 import os
 import select
+import termios
 import threading
 import time
 import tty
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
-from mbrl_core.robots.feetech_protocol import Packet, decode
+from mbrl_sim.bus_faults import BusFaults
 from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.physics import ArmPhysics
 from mbrl_sim.servo_bank import ServoBank
+from mbrl_sim.servo_families import family_of
 from mbrl_sim.sim_clock import SimClock
 
 IDLE_S = 0.01  # the physics advances at least this often when the bus is quiet
 GRAIN_S = 0.0005  # answers closer together than this leave in one piece
+STOP, UNPLUG, REPLUG = b"x", b"u", b"p"  # orders to the serving thread
 LATE_CREDIT_S = 0.0002  # how much oversleeping the next wait makes up for
+_BAUDS = {
+    getattr(termios, name): int(name[1:]) for name in dir(termios) if name[:1] == "B" and name[1:].isdecimal()
+}  # by the constant that termios keeps; others are none of them
 
 
 class Twin:
@@ -35,6 +42,8 @@ class Twin:
     error of its own, it keeps it and ends: the arm is then silent, and whoever owns the twin must look at `failed`.
 
     Attributes:
+      faults: the switchboard of what goes wrong.
+      port: path of the terminal; another one after `replug`.
       failed: set when the bus is served no more because of an error.
       error: that error.
 
@@ -62,19 +71,21 @@ class Twin:
     ) -> None:
         """Open the port and start."""
         self._clock = SimClock(speed)
-        self._bank = ServoBank(profile, ArmPhysics(profile, seed=seed, perturbation=perturbation))
+        self.faults = BusFaults(seed=seed)
+        self._family = family_of(profile)
+        physics = ArmPhysics(profile, seed=seed, perturbation=perturbation)
+        self._bank = ServoBank(profile, physics, self.faults, self._family.make)
         self._byte_s = 10.0 / profile.bus.baud if paced else 0.0
         self._late_s = 0.0
         self._lock = threading.Lock()
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)  # the slave stays open here: without it the master fails when a client leaves
-        os.set_blocking(self._master, False)
-        self.port = os.ttyname(self._slave)
-        self._link = _make_link(link, self.port)
+        self._link_path = link
+        self._plugged = False
+        self._plug_in()
         self._wake_read, self._wake_write = os.pipe()
         self.failed = threading.Event()
         self.error: Exception | None = None
         self._closed = False
+        self._obeyed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="twin", daemon=True)
         self._thread.start()
 
@@ -102,12 +113,11 @@ class Twin:
     @property
     def silent(self) -> frozenset[int]:
         """Ids of servos that do not answer."""
-        return frozenset(self._bank.silent)
+        return self.faults.silent
 
     def set_silent(self, servo_ids: set[int]) -> None:
         """Cut servos off the bus by id; they neither hear nor answer."""
-        with self._lock:
-            self._bank.silent = set(servo_ids)
+        self.faults.silent = frozenset(servo_ids)
 
     def power_cycle(self, servo_ids: Collection[int]) -> None:
         """Cut servos' power for a moment, by id: they come back limp and with their registers at the defaults.
@@ -120,6 +130,19 @@ class Twin:
         with self._lock:
             self._catch_up()
             self._bank.power_cycle(servo_ids)
+
+    def push(self, position: NDArray[np.float64]) -> None:
+        """Lead the limp joints by hand to a position; the hand holds them there until any torque comes on.
+
+        Args:
+          position: (J_all,), rad; joints whose servo drives them do not yield.
+
+        Raises:
+          ValueError: wrong shape or not finite.
+        """
+        with self._lock:
+            self._catch_up()
+            self._bank.push(position)
 
     def set_speed(self, speed: float) -> None:
         """Let simulated time run at another speed from now on.
@@ -143,16 +166,36 @@ class Twin:
                 return False
             time.sleep(IDLE_S)
 
+    def unplug(self) -> None:
+        """Pull the adapter out: the port goes, under the client's hands; the servos keep their power and their goals.
+
+        Raises:
+          ValueError: it is out already.
+        """
+        if not self._plugged:
+            raise refuse("plugged", "true", False)
+        self._order(UNPLUG)
+
+    def replug(self) -> None:
+        """Put the adapter back in: `link` leads to the new `port`.
+
+        Raises:
+          ValueError: it is in.
+        """
+        if self._plugged:
+            raise refuse("plugged", "false", True)
+        self._order(REPLUG)
+
     def close(self) -> None:
         """Stop and remove the port and its link."""
         if self._closed:
             return
         self._closed = True
-        os.write(self._wake_write, b"x")
+        os.write(self._wake_write, STOP)
         self._thread.join()
-        if self._link is not None and self._link.is_symlink() and os.readlink(self._link) == self.port:
-            self._link.unlink()
-        for descriptor in (self._master, self._slave, self._wake_read, self._wake_write):
+        if self._plugged:
+            self._pull_out()
+        for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
 
     def __enter__(self) -> "Twin":
@@ -173,29 +216,42 @@ class Twin:
     def _serve(self) -> None:
         rest = b""
         while True:
-            ready, _, _ = select.select([self._master, self._wake_read], [], [], IDLE_S)
+            ends = [self._wake_read, self._master] if self._plugged else [self._wake_read]
+            ready, _, _ = select.select(ends, [], [], IDLE_S)
             if self._wake_read in ready:
-                return
-            if not ready:
+                order = os.read(self._wake_read, 1)
+                if order == STOP:
+                    return
+                self._plug_in() if order == REPLUG else self._pull_out()
+                rest = b""
+                self._obeyed.set()
+            elif not ready:
                 with self._lock:
                     self._catch_up()
-                continue
-            arrived = time.monotonic()
-            received = rest + os.read(self._master, 4096)
-            decoded = decode(received)
-            rest = decoded.rest
-            self._handle(decoded.packets, arrived, len(received) - len(rest))
+            else:
+                rest = self._hear(rest)
 
-    def _handle(self, packets: list[Packet], arrived: float, received: int) -> None:
+    def _hear(self, rest: bytes) -> bytes:
+        """Take what has arrived, answer the whole requests in it and return what may become another."""
+        arrived = time.monotonic()
+        fresh = os.read(self._master, 4096)
+        decoded = self._family.decode(rest + fresh)
+        self._handle(decoded.packets, arrived, fresh)
+        return decoded.rest
+
+    def _handle(self, packets: list[Any], arrived: float, fresh: bytes) -> None:
         """Answer packets after the time that they, and the answers, take on the wire."""
         byte_s = self._byte_s / self._clock.speed
-        due = arrived - self._late_s + received * byte_s
-        outgoing = b""
+        due = arrived - self._late_s + len(fresh) * byte_s
+        outgoing = fresh if self.faults.echo else b""
+        baud = self._client_baud()
         for packet in packets:
             with self._lock:
                 self._catch_up()
-                replies = self._bank.answer(packet)
-            for reply in replies:
+                replies = self._family.answer(self._bank, packet, baud)
+            if replies:
+                due += self.faults.latency_s
+            for reply in [spoiled for answer in replies for spoiled in self.faults.spoil(answer)]:
                 due += reply.delay_s / self._clock.speed + len(reply.data) * byte_s
                 outgoing += reply.data
                 if due - time.monotonic() > GRAIN_S:
@@ -204,6 +260,10 @@ class Twin:
         _sleep_until(due)
         self._late_s = min(max(0.0, time.monotonic() - due), LATE_CREDIT_S) if byte_s else 0.0
         self._send(outgoing)
+
+    def _client_baud(self) -> int | None:
+        """Bits per second that the client has set, which a pseudo-terminal keeps but does not heed."""
+        return _BAUDS.get(termios.tcgetattr(self._slave)[5])
 
     def _send(self, data: bytes) -> bytes:
         """Write to whoever listens; a full buffer means that nobody does. Returns what is left: nothing."""
@@ -214,6 +274,28 @@ class Twin:
 
     def _catch_up(self) -> None:
         self._bank.advance_to(self._clock.catch_up(self._bank.physics.time_s))
+
+    def _order(self, order: bytes) -> None:
+        """Have the serving thread do something between two packets, and wait for it."""
+        self._obeyed.clear()
+        os.write(self._wake_write, order)
+        while self._thread.is_alive() and not self._obeyed.wait(IDLE_S):
+            pass
+
+    def _plug_in(self) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)  # the slave stays open here: without it the master fails when a client leaves
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self._link = _make_link(self._link_path, self.port)
+        self._plugged = True
+
+    def _pull_out(self) -> None:
+        self._plugged = False
+        if self._link is not None and self._link.is_symlink() and os.readlink(self._link) == self.port:
+            self._link.unlink()
+        os.close(self._master)
+        os.close(self._slave)
 
 
 def _sleep_until(due: float) -> None:

@@ -81,6 +81,21 @@ class ArmPhysics:
         self.data.ctrl[self._actuator] = position
         mujoco.mj_forward(self.model, self.data)
 
+    def push(self, position: Array, joints: NDArray[np.bool_]) -> None:
+        """Put some joints, now at rest, where a hand leads them; past the MJCF's range they stop at its end.
+
+        Args:
+          position: (J_all,), rad; of the others it says nothing.
+          joints: (J_all,), which are led.
+
+        Raises:
+          ValueError: wrong shape or not finite.
+        """
+        position = np.clip(self._checked("position", position), self._range[:, 0], self._range[:, 1])
+        self.data.qpos[self._qpos[joints]] = position[joints]
+        self.data.qvel[self._dof[joints]] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     def set_target(self, position: Array) -> None:
         """Give every servo its goal, which a delayed arm follows later: (J_all,), rad.
 

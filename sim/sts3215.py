@@ -1,14 +1,18 @@
 """One STS3215 as its bus sees it: a register file with the firmware's quirks.
 
 Modelled: EEPROM lock, read-only registers, goal clamped to the position limits, torque switched on by a goal write,
-held-back writes (reg write, action), ids above 253 refused, P coefficient, torque limit, warming. Stored but without
-effect: acceleration, goal time and velocity, homing offset, I and D coefficients, protections. Operating modes other
-than position: none.
+held-back writes (reg write, action), ids above 253 refused, baud rate, response level, P coefficient, torque limit,
+homing offset and wrap of what it reports, the status register and what it does about it: over-temperature lets go,
+overload falls back to the protective torque until the torque switch is written. Which of them act is for the unload
+condition to say. Stored but without effect: acceleration, goal time and velocity, I and D coefficients, the current
+protection. Operating modes other than position: none.
 """
 
 import struct
 
-from mbrl_core.robots.feetech_protocol import REGISTERS, Register
+from mbrl_core.robots.feetech_protocol import REGISTERS, TURN, Register
+from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_sim.servo_bank import Measured, Strain
 
 SIZE = 128
 FACTORY: dict[str, int] = {
@@ -31,9 +35,12 @@ FACTORY: dict[str, int] = {
     "torque_limit": 1000,
     "lock": 1,
 }
-AMBIENT_C = 25.0
-HEATING_C_PER_N2M2 = 10.2  # 48 degrees in the end under 1.5 N m, as measured on a real one
-WARMING_S = 600.0
+BAUDS = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400)  # by the register's value
+TURN_COUNTS = 4096
+PROTECTION_S = 0.01  # one count of the protection time
+# Plain numbers, for they are asked for thousands of times a second
+VOLTAGE, TEMPERATURE, OVERLOAD = int(ServoFault.VOLTAGE), int(ServoFault.TEMPERATURE), int(ServoFault.OVERLOAD)
+BYTES = {name: register.address for name, register in REGISTERS.items() if register.size == 1}
 ERROR_INSTRUCTION = 0x40  # answered to an address that does not exist, or an id that no servo may have
 HIGHEST_ID = 253  # 254 is broadcast, 255 belongs to the header
 HIGHEST_GOAL = (1 << 15) - 1
@@ -46,28 +53,64 @@ class Sts3215:
       servo_id: address on the bus.
       model_number: what it calls itself.
       position_count: encoder count at power-up.
+      baud_rate: value of that register.
     """
 
-    def __init__(self, servo_id: int, model_number: int, position_count: int) -> None:
+    def __init__(self, servo_id: int, model_number: int, position_count: int, *, baud_rate: int = 0) -> None:
         """Power up with factory settings."""
         self.memory = bytearray(SIZE)
         for name, value in FACTORY.items():
             self._store(name, value)
         self._store("id", servo_id)
         self._store("model_number", model_number)
+        self._store("baud_rate", baud_rate)
         self._kept = bytes(self.memory)
-        self.temperature_c = AMBIENT_C
         self._pending: tuple[int, bytes] | None = None
         self.power_cycle(position_count)
 
     def power_cycle(self, position_count: int) -> None:
         """Lose what is not in the EEPROM; come back limp."""
         self.memory[:] = self._kept
+        self.status = 0
         self._pending = None
-        self._store("goal_position", position_count)
+        self._strained_s = 0.0
+        self._store("goal_position", self._reported(position_count))
+
+    @property
+    def servo_id(self) -> int:
+        """Its address."""
+        return self["id"]
+
+    @property
+    def baud(self) -> int:
+        """Bits per second that it listens at; at an unknown setting it keeps to the default."""
+        return BAUDS[self["baud_rate"] if self["baud_rate"] < len(BAUDS) else 0]
+
+    @property
+    def torque_enabled(self) -> bool:
+        """Whether it drives its joint."""
+        return self["torque_enable"] == 1
+
+    @property
+    def goal(self) -> int:
+        """Goal position, in counts of the joint, which do not wrap."""
+        return self["goal_position"] + self._offset
+
+    @property
+    def stiffness(self) -> float:
+        """Factor on the factory's position gain."""
+        return self["p_coefficient"] / FACTORY["p_coefficient"]
+
+    @property
+    def torque_limit(self) -> float:
+        """Share of the stall torque that it may use, in [0, 1]."""
+        limit = min(1.0, self["torque_limit"] / 1000)
+        return min(limit, self["protective_torque"] / 100) if self._protects(OVERLOAD) else limit
 
     def __getitem__(self, name: str) -> int:
         """One register's count."""
+        if name in BYTES:
+            return self.memory[BYTES[name]]
         register = REGISTERS[name]
         return register.unpack(self.memory[register.address : register.address + register.size])
 
@@ -100,36 +143,50 @@ class Sts3215:
             self.write(*self._pending)
         self._pending = None
 
-    def measure(self, position: int, velocity: int, load: int, current: int, voltage: int) -> None:
-        """Fill in the present block.
-
-        Args:
-          position: encoder count.
-          velocity: counts/s.
-          load: drive in 1/1000.
-          current: in units of 6.5 mA.
-          voltage: in units of 0.1 V.
-        """
+    def measure(self, measured: Measured) -> None:
+        """Fill in the present block."""
         struct.pack_into(
             "<HHHBBBBBHH",
             self.memory,
             REGISTERS["present_position"].address,
-            _sign_magnitude(position, 15),
-            _sign_magnitude(velocity, 15),
-            _sign_magnitude(load, 10),
-            voltage,
-            round(self.temperature_c),
+            self._reported(measured.position),
+            _sign_magnitude(round(measured.velocity_rad_s / TURN), 15),
+            _sign_magnitude(round(1000 * measured.drive), 10),
+            min(255, round(10 * measured.voltage_v)),
+            min(255, round(measured.temperature_c)),
             self._pending is not None,
+            self.status,
+            abs(measured.velocity_rad_s) > 2 * TURN,
             0,
-            abs(velocity) > 2,
-            0,
-            _sign_magnitude(current, 15),
+            _sign_magnitude(round(measured.current_a / REGISTERS["present_current"].scale), 15),
         )
 
-    def warm(self, torque_n_m: float, duration_s: float) -> None:
-        """Let the case drift towards what the torque heats it to."""
-        settled = AMBIENT_C + HEATING_C_PER_N2M2 * torque_n_m**2
-        self.temperature_c += (settled - self.temperature_c) * min(1.0, duration_s / WARMING_S)
+    def look_after(self, strain: Strain, duration_s: float) -> bool:
+        """Let its protections act; return whether that changes how it drives."""
+        before = self.torque_enabled, self.torque_limit
+        high = strain.overloaded or (self.torque_enabled and strain.drive >= self["overload_torque"] / 100)
+        self._strained_s = self._strained_s + duration_s if high else 0.0
+        status = self.status & ~(VOLTAGE | TEMPERATURE)
+        if strain.overloaded or self._strained_s >= self["protection_time"] * PROTECTION_S:
+            status |= OVERLOAD
+        if not self["min_voltage"] <= round(10 * strain.voltage_v) <= self["max_voltage"]:
+            status |= VOLTAGE
+        if strain.temperature_c > self["max_temperature"]:
+            status |= TEMPERATURE
+        self.status = status
+        if self._protects(TEMPERATURE):
+            self._store("torque_enable", 0)
+        return before != (self.torque_enabled, self.torque_limit)
+
+    def _reported(self, position: int) -> int:
+        """Return the count that it reports for one of the joint; from there on goals are meant in the same turn."""
+        reported = (position - self["homing_offset"]) % TURN_COUNTS
+        self._offset = position - reported
+        return reported
+
+    def _protects(self, fault: int) -> bool:
+        """Whether it suffers from a fault that it does something about."""
+        return bool(self.status & fault & self["unload_condition"])
 
     def _write_register(self, register: Register, data: bytes, unlocked: bool) -> None:
         place = slice(register.address, register.address + register.size)
@@ -138,6 +195,9 @@ class Sts3215:
             data = register.pack(min(goal, HIGHEST_GOAL))
             self.memory[REGISTERS["torque_enable"].address] = 1  # the firmware's quirk
         self.memory[place] = data
+        if register.address == REGISTERS["torque_enable"].address:
+            self.status &= ~OVERLOAD
+            self._strained_s = 0.0
         if register.eeprom and unlocked:
             kept = bytearray(self._kept)
             kept[place] = data

@@ -2,7 +2,9 @@
 
 import pytest
 
-from mbrl_core.robots.feetech_protocol import REGISTERS
+from mbrl_core.robots.feetech_protocol import REGISTERS, TURN
+from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_sim.servo_bank import Measured, Strain
 from mbrl_sim.sts3215 import Sts3215
 
 
@@ -94,12 +96,49 @@ def test_goal_fits_its_register_whatever_the_limits_say(servo: Sts3215) -> None:
 
 
 def test_present_block_is_sign_and_magnitude(servo: Sts3215) -> None:
-    servo.measure(position=1490, velocity=-120, load=-300, current=-12, voltage=120)
+    servo.measure(Measured(1490, -120 * TURN, -0.3, -12 * 6.5e-3, 12.0, 25.0))
     assert servo.read(56, 15) == bytes.fromhex("D2 05 78 80 2C 05 78 19 00 00 01 00 00 0C 80")
 
 
-def test_steady_load_heats_as_measured(servo: Sts3215) -> None:
-    """48 degrees in the end under 1.5 N m."""
-    for _ in range(1000):
-        servo.warm(1.5, 10.0)
-    assert servo.temperature_c == pytest.approx(48.0, abs=0.5)
+def test_homing_offset_moves_what_is_reported_and_what_is_meant(servo: Sts3215) -> None:
+    write(servo, "homing_offset", -600)
+    for position, reported in ((1500, 2100), (-700, 3996), (3600, 104)):  # past either end it wraps
+        servo.measure(Measured(position, 0.0, 0.0, 0.0, 12.0, 25.0))
+        assert servo["present_position"] == reported
+        write(servo, "goal_position", reported)
+        assert servo.goal == position
+
+
+def test_overload_falls_back_to_the_protective_torque_until_torque_is_switched(servo: Sts3215) -> None:
+    write(servo, "torque_enable", 1)
+    strain = Strain(1500, 0.9, 12.0, 25.0, overloaded=False)
+    assert not any(servo.look_after(strain, 0.1) for _ in range(19))  # 80 % for less than 2 s
+    assert servo.status == ServoFault.NONE
+    assert servo.look_after(strain, 0.11)
+    assert (servo.status, servo.torque_limit) == (ServoFault.OVERLOAD, 0.2)
+    servo.look_after(strain._replace(drive=0.0), 10.0)
+    assert servo.torque_limit == 0.2
+    write(servo, "torque_enable", 1)
+    assert (servo.status, servo.torque_limit) == (ServoFault.NONE, 1.0)
+
+
+def test_too_hot_lets_go_and_says_so_while_it_is(servo: Sts3215) -> None:
+    write(servo, "torque_enable", 1)
+    assert servo.look_after(Strain(1500, 0.0, 12.0, 71.0, overloaded=False), 0.01)
+    assert (servo.torque_enabled, servo.status) == (False, ServoFault.TEMPERATURE)
+    assert not servo.look_after(Strain(1500, 0.0, 12.0, 65.0, overloaded=False), 0.01)
+    assert servo.status == ServoFault.NONE
+
+
+def test_unload_condition_says_which_protection_acts(servo: Sts3215) -> None:
+    write(servo, "unload_condition", 0)
+    write(servo, "torque_enable", 1)
+    assert not servo.look_after(Strain(1500, 1.0, 15.0, 90.0, overloaded=True), 0.01)
+    assert servo.status == ServoFault.TEMPERATURE | ServoFault.OVERLOAD | ServoFault.VOLTAGE
+    assert (servo.torque_enabled, servo.torque_limit) == (True, 1.0)
+
+
+def test_baud_rate_is_a_setting(servo: Sts3215) -> None:
+    assert servo.baud == 1_000_000
+    write(servo, "baud_rate", 4)
+    assert servo.baud == 115_200
