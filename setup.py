@@ -40,6 +40,7 @@ setup(
         "learn": ["onnx", "onnxscript", "tensorboard", "torch"],
         "sim": ["gymnasium[mujoco]", "mujoco"],
         "cli": ["matplotlib", "rich", "tyro"],
+        "dynamixel": ["dynamixel-sdk"],  # for its control tables
         "dev": [
             "dynamixel-sdk",
             "hypothesis",

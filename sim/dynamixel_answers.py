@@ -7,8 +7,7 @@ status packet, the packet breaks off before the first silent one. A request that
 from collections.abc import Sequence
 from typing import cast
 
-from mbrl_sim.bus_faults import Reply
-from mbrl_sim.dynamixel_wire import (
+from mbrl_core.robots.dynamixel_protocol import (
     ACTION,
     BROADCAST_ID,
     BULK_READ,
@@ -31,6 +30,7 @@ from mbrl_sim.dynamixel_wire import (
     crc16,
     encode,
 )
+from mbrl_sim.bus_faults import Reply
 from mbrl_sim.dynamixel_x import INSTRUCTION, DynamixelX
 from mbrl_sim.servo_bank import ServoBank
 

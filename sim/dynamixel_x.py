@@ -13,7 +13,7 @@ fail"; an overload is full drive for a second.
 
 from collections.abc import Iterator, Mapping
 
-from mbrl_sim.dynamixel_table import Place
+from mbrl_core.robots.dynamixel_table import Place
 from mbrl_sim.servo_bank import Measured, Strain
 
 RESULT_FAIL, INSTRUCTION, DATA_RANGE, DATA_LENGTH, DATA_LIMIT, ACCESS = 1, 2, 4, 5, 6, 7  # of the answer

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.config import refuse
-from mbrl_core.robots import feetech_protocol
-from mbrl_sim import dynamixel_wire, dynamixel_x, sts3215
+from mbrl_core.robots import dynamixel_protocol, feetech_protocol
+from mbrl_core.robots.dynamixel_table import vendor_table
+from mbrl_sim import dynamixel_x, sts3215
 from mbrl_sim.bus_faults import Reply
 from mbrl_sim.dynamixel_answers import answer_dynamixel
-from mbrl_sim.dynamixel_table import load_table
 from mbrl_sim.dynamixel_x import DynamixelX
 from mbrl_sim.feetech_answers import answer_feetech
 from mbrl_sim.servo_bank import BusServo, ServoBank
@@ -57,10 +57,10 @@ def _dynamixel(profile: ArmProfile) -> ServoFamily:
 
     def make(joint: Joint, position: int) -> BusServo:
         model = profile.servo_of(joint).model_number
-        table = load_table(model)
+        table = vendor_table(model)
         return DynamixelX(joint.servo_id, model, table, position, baud_rate=baud_rate)
 
-    return ServoFamily(make, dynamixel_wire.decode, answer_dynamixel)
+    return ServoFamily(make, dynamixel_protocol.decode, answer_dynamixel)
 
 
 def _setting(bauds: tuple[int, ...], baud: int) -> int:

@@ -6,7 +6,7 @@ A fast sync read is answered by one status packet with the broadcast id, in whic
 and CRC; decoded, it is one packet for each servo.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mbrl_core.config import refuse
 from mbrl_core.robots.wire import Decoded, Packet, Wire
@@ -60,21 +60,6 @@ def encode(servo_id: int, instruction: int, params: bytes = b"") -> bytes:
         raise refuse("params", f"at most {LONGEST - 3} bytes", len(params))
     packet = HEADER + bytes((servo_id,)) + (len(body) + 2).to_bytes(2, "little") + body
     return packet + crc16(packet).to_bytes(2, "little")
-
-
-def encode_status(servo_id: int, error: int, params: bytes = b"") -> bytes:
-    """Return the bytes of one status packet."""
-    return encode(servo_id, STATUS, bytes((error,)) + params)
-
-
-def encode_fast_status(answers: Sequence[tuple[int, int, bytes]]) -> bytes:
-    """Return the one status packet that servos (error, id, data) make together; it is not stuffed."""
-    length = sum(len(data) + 4 for _, _, data in answers) + 1
-    packet = HEADER + bytes((BROADCAST_ID,)) + length.to_bytes(2, "little") + bytes((STATUS,))
-    for error, servo_id, data in answers:
-        packet += bytes((error, servo_id)) + data
-        packet += crc16(packet).to_bytes(2, "little")
-    return packet
 
 
 def decode(buffer: bytes, *, longest: int = LONGEST, fast_size: int = 0) -> Decoded:

@@ -8,6 +8,7 @@ import importlib.util
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from mbrl_core.config import refuse
 from mbrl_core.robots.register import Register
@@ -65,8 +66,7 @@ def registers(model_number: int) -> dict[str, Register]:
     Raises:
       ValueError: the package is not installed or knows no such model.
     """
-    folder = _folder()
-    places = _places(folder / _file(folder, model_number))
+    places = vendor_table(model_number)
     table = {}
     for name, (vendors, signed, unit, scale) in NAMES.items():
         if vendors in places:
@@ -85,6 +85,25 @@ def registers(model_number: int) -> dict[str, Register]:
     return table
 
 
+class Place(NamedTuple):
+    """Where a register stands."""
+
+    address: int
+    size: int  # bytes
+
+
+def vendor_table(model_number: int) -> dict[str, Place]:
+    """Return the whole control table of a model by the vendor's names.
+
+    Raises:
+      ValueError: the package is not installed or knows no such model.
+    """
+    folder = _folder()
+    _, _, table = (folder / _file(folder, model_number)).read_text().partition("[control table]")
+    rows = [line.split("\t") for line in table.strip().splitlines()[1:] if line.strip()]
+    return {name.strip(): Place(int(address), int(size)) for address, size, name, *_ in rows}
+
+
 def _folder() -> Path:
     found = importlib.util.find_spec("dynamixel_easy_sdk")
     if found is None or not found.submodule_search_locations:
@@ -98,10 +117,3 @@ def _file(folder: Path, model_number: int) -> str:
     if model_number not in known:
         raise refuse("model_number", f"a Dynamixel of {folder / 'dynamixel.model'}", model_number)
     return known[model_number]
-
-
-def _places(path: Path) -> dict[str, tuple[int, int]]:
-    """Address and size by the vendor's name."""
-    _, _, table = path.read_text().partition("[control table]")
-    rows = [line.split("\t") for line in table.strip().splitlines()[1:] if line.strip()]
-    return {name.strip(): (int(address), int(size)) for address, size, name, *_ in rows}

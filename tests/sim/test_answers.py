@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbrl_core.arm import ArmProfile, Bus, load_profile
-from mbrl_core.robots import feetech_protocol
-from mbrl_sim import ASSETS, dynamixel_wire
+from mbrl_core.robots import dynamixel_protocol, feetech_protocol
+from mbrl_sim import ASSETS
 from mbrl_sim.bus_faults import BusFaults
 from mbrl_sim.physics import ArmPhysics
 from mbrl_sim.servo_bank import ServoBank
@@ -46,4 +46,4 @@ def test_feetech(requests: list[tuple[int, int, bytes]]) -> None:
 @settings(deadline=None, max_examples=60)
 @given(requests=REQUESTS)
 def test_dynamixel(requests: list[tuple[int, int, bytes]]) -> None:
-    outlast(DYNAMIXEL, dynamixel_wire, requests)
+    outlast(DYNAMIXEL, dynamixel_protocol, requests)

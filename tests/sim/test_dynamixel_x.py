@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbrl_sim.dynamixel_wire import Packet, crc16, decode, encode
+from mbrl_core.robots.dynamixel_protocol import Packet, crc16, decode, encode
 from mbrl_sim.dynamixel_x import ACCESS, ALERT, DATA_LENGTH, DATA_LIMIT, DATA_RANGE, RESULT_FAIL, DynamixelX
 from mbrl_sim.servo_bank import Measured, Strain
 
@@ -18,9 +18,9 @@ needs_tables = pytest.mark.skipif(
 
 @pytest.fixture
 def servo() -> DynamixelX:
-    from mbrl_sim.dynamixel_table import load_table
+    from mbrl_core.robots.dynamixel_table import vendor_table
 
-    return DynamixelX(3, 1060, load_table(1060), 1500, baud_rate=3)
+    return DynamixelX(3, 1060, vendor_table(1060), 1500, baud_rate=3)
 
 
 def write(servo: DynamixelX, name: str, value: int) -> int:
@@ -31,7 +31,7 @@ def write(servo: DynamixelX, name: str, value: int) -> int:
 @given(params=st.lists(st.sampled_from([0xFF, 0xFD, 0x00, 0x42])).map(bytes), servo_id=st.integers(0, 254))
 def test_any_bytes_go_over_the_wire_and_come_back(params: bytes, servo_id: int) -> None:
     data = encode(servo_id, 0x03, params)
-    assert decode(data) == ([Packet(servo_id, 0x03, params)], b"")
+    assert decode(data)[:2] == ([Packet(servo_id, 0x03, params)], b"")
     assert data[4:].find(b"\xff\xff\xfd\x00") < 0  # nothing inside looks like a header
 
 
