@@ -161,8 +161,8 @@ class ControlLoop:
             self._on_reading(reading)
         if self.mode is Mode.INACTIVE:
             return
-        if self._arm.lost:
-            self._latch(self._arm.problem)
+        if self._arm.lost or self._arm.complaint:
+            self._latch(self._arm.complaint or self._arm.problem)
         if reading is None:
             self._arm.pause()
             self._step.flags |= StepFlag.GAP

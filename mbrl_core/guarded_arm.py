@@ -1,8 +1,9 @@
 """The only way to the wire: reads, and writes what the safety function returned, while the bus can be trusted.
 
-Three rules. What was not written is not recorded as sent. After a cycle without a reading nothing is written until the
+Four rules. What was not written is not recorded as sent. After a cycle without a reading nothing is written until the
 servos have said that their torque is still on: one that lost power comes back limp, and a goal would throw it to where
-it was. After too many failures in a row nothing is written at all until `engage`.
+it was. A warm servo slows the arm, and one that suffers is a `complaint`, for the loop to stop on (`health.py`). After
+too many failures in a row nothing is written at all until `engage`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import numpy as np
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters
-from mbrl_core.robots.errors import RobotError
+from mbrl_core.health import Health, Tolerances, judge
+from mbrl_core.robots.errors import Fault, RobotError, StaleState
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
 from mbrl_core.safety import Limits, Sent, limit
@@ -34,13 +36,16 @@ class GuardedArm:
     ) -> None:
         """Take the driver; `tip` is the forward kinematics over all joints, (J_all,) rad to (3,) m."""
         self._arm, self._profile, self._config, self._counters, self._tip = arm, profile, config, counters, tip
-        self._limits = Limits.of(profile)
+        self._full = self._limits = Limits.of(profile)
+        self._tolerances = Tolerances.of(profile)
+        self._health: Health | None = None  # from the first reading after `engage`
         self._tick_s = 1.0 / profile.bus_hz
         self._failed_reads = self._failed_writes = 0
         self._must_check_torque = False
         self.sent: Sent | None = None
         self.reading: ArmReading | None = None
         self.problem = ""  # the last failure
+        self.complaint = ""  # why the arm must stop, by its own last reading
 
     @property
     def lost(self) -> bool:
@@ -52,14 +57,18 @@ class GuardedArm:
 
         Raises:
           ValueError: it is found outside its limits (start-up guard).
-          RobotError: it does not answer or does not take hold.
+          RobotError: it does not answer, does not take hold, or a servo suffers.
         """
         reading = self._arm.read()
         self._guard_startup(reading)
+        self._judge(Health.begin(reading, reading.position), reading, reading.position)
+        if self.complaint:
+            raise Fault(self.complaint)
         self._arm.enable_torque()
         goal = self._arm.read_goal()
         held = bool(np.abs(goal - reading.position).max() < HELD_RAD)
         self.sent, self.reading = Sent.at_rest(goal if held else reading.position), reading
+        self._health = Health.begin(reading, self.sent.position)
         self._failed_reads = self._failed_writes = 0
         self._must_check_torque = False
 
@@ -69,6 +78,8 @@ class GuardedArm:
             reading = self._arm.read()
             if self._must_check_torque and self.sent is not None:
                 self._check_torque()
+            if self._health is not None and self.sent is not None:
+                self._health = self._judge(self._health, reading, self.sent.position)
         except RobotError as error:
             self._failed_reads += 1
             self._must_check_torque = True
@@ -96,6 +107,14 @@ class GuardedArm:
         """Account for a cycle in which nothing was written: the servos go to the last target and stay."""
         if self.sent is not None:
             self.sent = Sent.at_rest(self.sent.position)
+
+    def _judge(self, health: Health, reading: ArmReading, target: Vector) -> Health:
+        """Take what a reading says: a complaint, and the speed that is left. Raises StaleState for an untrue one."""
+        after, verdict = judge(health, reading, target, self._tolerances, self._config.speed)
+        if verdict.objection:
+            raise StaleState(verdict.objection)
+        self.complaint, self._limits = verdict.complaint, self._full.slowed(verdict.share)
+        return after
 
     def _check_torque(self) -> None:
         limp = np.flatnonzero(~self._arm.read_torque())

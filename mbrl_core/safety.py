@@ -5,7 +5,7 @@ broken; acceleration is exceeded only to brake for one of those three.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 
 import numpy as np
@@ -46,6 +46,10 @@ class Limits:
             acceleration=profile.vector("acceleration_rad_s2"),
             tcp_speed_m_s=profile.tcp_speed_m_s,
         )
+
+    def slowed(self, share: float) -> "Limits":
+        """The same with a share of the speeds, in (0, 1]."""
+        return replace(self, velocity=share * self.velocity, tcp_speed_m_s=share * self.tcp_speed_m_s)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fakes.ideal_arm import IdealArm
 from mbrl_core.arm import load_profile
 from mbrl_core.control_config import ControlConfig, Mode
 from mbrl_core.control_loop import ControlLoop
-from mbrl_core.robots.errors import NotConnected
+from mbrl_core.robots.errors import Fault, NotConnected
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
 from mbrl_core.types import Action, StepFlag
 from mbrl_sim import profile_path
@@ -403,3 +403,21 @@ def test_goals_follow_from_the_seed():
 
     assert np.array_equal(goals(1), goals(1))
     assert not np.array_equal(goals(1), goals(2))
+
+
+def test_a_servo_that_suffers_ends_the_episode_latches_and_is_re_armed_only_when_well():
+    """Faults 40 and 43."""
+    with Rig(ones) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.MOVING)
+        rig.arm.changed = {"status": np.array([0, 0, 32, 0, 0, 0], dtype=np.uint8)}
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert "elbow_flex: expected a servo without faults" in rig.loop.reason
+        rig.wait_for(lambda: np.abs(np.diff(rig.arm.sent[-2:], axis=0)).max() == 0.0)
+        with pytest.raises(Fault, match="elbow_flex"):
+            rig.loop.rearm()
+        assert rig.loop.mode is Mode.LATCHED
+        rig.arm.changed = {}
+        rig.loop.rearm()
+        assert rig.loop.mode is Mode.HOLDING

@@ -1,5 +1,6 @@
 """An arm that is where it is told at once: for tests of the loop's logic, not of motion."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ class IdealArm:
         self.sent = []
         self.silent = False  # reads fail
         self.deaf = False  # writes fail
+        self.changed = {}  # what it reports instead, by field of ArmReading
         self.torque = False
         self.sag = 0.0
         self.goal = self.position.copy()
@@ -24,7 +26,7 @@ class IdealArm:
         if self.silent:
             raise StaleState("servo 3: expected an answer, got none", (3,))
         zeros = np.zeros(len(self.position))
-        return ArmReading(
+        well = ArmReading(
             position=self.position - self.sag,
             velocity=zeros,
             load=zeros,
@@ -34,6 +36,7 @@ class IdealArm:
             status=zeros.astype(np.uint8),
             stamp_s=time.monotonic(),
         )
+        return dataclasses.replace(well, **self.changed)
 
     def read_goal(self):
         return self.goal.copy()
