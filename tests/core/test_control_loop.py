@@ -15,6 +15,8 @@ from mbrl_core.tasks.reach import ReachConfig, ReachTask
 from mbrl_core.types import Action, StepFlag
 from mbrl_sim import profile_path
 
+pytestmark = pytest.mark.realtime
+
 PROFILE = load_profile(profile_path("so101"))
 TASK = ReachTask(PROFILE, ReachConfig(duration_s=0.5))
 HOME = PROFILE.vector("home_rad")

@@ -22,6 +22,8 @@ from mbrl_core.robots.feetech_protocol import (
 )
 from mbrl_core.robots.servo_arm import ServoArm
 
+pytestmark = pytest.mark.realtime
+
 GOAL = REGISTERS["goal_position"].address
 TORQUE = REGISTERS["torque_enable"].address
 

@@ -252,6 +252,8 @@ sys.meta_path.insert(0, Blocker)
 import rclpy
 from mbrl_ros.policy import PolicyNode
 
+pytestmark = pytest.mark.realtime
+
 rclpy.init(args=sys.argv[1:])
 node = PolicyNode()
 node.trigger_configure()

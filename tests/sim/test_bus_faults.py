@@ -19,6 +19,8 @@ from mbrl_sim.physics import ArmPhysics
 from mbrl_sim.servo_bank import ServoBank
 from mbrl_sim.servo_families import family_of
 
+pytestmark = pytest.mark.realtime
+
 ANSWER = Reply(encode(3, 0, b"\x10\x20\x30"), 0.0)
 
 

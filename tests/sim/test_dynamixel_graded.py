@@ -18,7 +18,7 @@ from mbrl_sim.emulated_bus import Twin
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # they are programs, not a package
 vendor_sdk = importlib.import_module("vendor_sdk")
 MISSING = vendor_sdk.lacks("dynamixel-sdk")
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing")
+pytestmark = [pytest.mark.realtime, pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing")]
 
 IDS = list(range(1, 7))
 MODELS = [1060, 1060, 1200, 1200, 1200, 1200]

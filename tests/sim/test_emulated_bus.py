@@ -18,6 +18,8 @@ from mbrl_sim.emulated_bus import Twin
 from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.servo_bank import ServoBank
 
+pytestmark = pytest.mark.realtime
+
 COUNT = 2 * np.pi / 4096
 
 

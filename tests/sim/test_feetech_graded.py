@@ -18,6 +18,7 @@ from mbrl_sim.emulated_bus import Twin
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # they are programs, not a package
 vendor_sdk = importlib.import_module("vendor_sdk")
 
+pytestmark = pytest.mark.realtime
 IDS = list(range(1, 7))
 OK, TIMEOUT, CORRUPT = 0, -6, -7  # COMM_SUCCESS, COMM_RX_TIMEOUT, COMM_RX_CORRUPT
 POSITION, TORQUE, GOAL, ACCELERATION, BLOCK = (56, 2), (40, 1), (42, 2), (41, 1), (56, 15)
