@@ -6,13 +6,14 @@ What only the arm can tell is left to `mbrl calibrate`: whether an encoder count
 
 import itertools
 import math
+import sys
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mbrl_core.arm import ArmProfile, Joint
+from mbrl_core.arm import ArmProfile, Joint, load_profile
 from mbrl_core.config import refuse
 from mbrl_core.kinematics import Chain
 from mbrl_sim.model_names import actuator_id, joint_id, site_id
@@ -127,3 +128,21 @@ def _check_boxes(profile: ArmProfile, model: Any, data: Any) -> None:
         if np.linalg.norm(there - corner) > REACHED_M:
             got = f"corner {[float(value) for value in corner]}, nearest tip {there.round(3).tolist()}"
             raise refuse(f"{profile.name}.goal_low_m, goal_high_m", "a box within reach", got)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the profiles whose files are named; say where the tip is at home. Returns the exit status."""
+    for name in sys.argv[1:] if arguments is None else arguments:
+        try:
+            profile = load_profile(name)
+            check_profile(profile)
+        except ValueError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        tip = Chain(profile).tip(profile.vector("home_rad")[profile.controlled])
+        print(f"{profile.name} agrees with {profile.mjcf}; tip at home {', '.join(f'{value:.3f}' for value in tip)} m")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
