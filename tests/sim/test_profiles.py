@@ -13,6 +13,7 @@ import pytest
 
 from mbrl_core.actor import RandomActor
 from mbrl_core.arm import ArmProfile, load_profile
+from mbrl_core.control_config import ControlConfig
 from mbrl_core.kinematics import Chain
 from mbrl_core.types import TIME_LIMIT
 from mbrl_sim import ASSETS
@@ -22,7 +23,7 @@ from mbrl_sim.reach_env import ReachEnv, run_episode
 from mbrl_sim.reachable import nearest
 
 NAMES = ("koch", "open_manipulator_x", "so100", "so101", "so101_ros2_control")
-SAG = {"koch": 0.11, "open_manipulator_x": 0.02, "so100": 0.025, "so101": 0.015, "so101_ros2_control": 0.015}  # rad
+SAG = {"koch": 0.075, "open_manipulator_x": 0.02, "so100": 0.025, "so101": 0.015, "so101_ros2_control": 0.015}  # rad
 FRACTIONS = list(itertools.product([0.0, 1.0], repeat=3)) + np.random.default_rng(0).uniform(size=(30, 3)).tolist()
 
 
@@ -65,7 +66,7 @@ def test_home_holds_under_gravity(profile: ArmProfile, arm: ArmPhysics) -> None:
     sag = np.abs(arm.position - home)
     assert (np.abs(arm.load) < 0.35 * arm.stall_torque).all()
     assert (sag < 1.1 * (carried + arm.model.dof_frictionloss) / gain).all()
-    assert sag.max() < SAG[profile.name]
+    assert sag.max() < SAG[profile.name] < 0.8 * ControlConfig().reset_tolerance_rad
     assert np.abs(arm.velocity).max() < 0.01
 
 
