@@ -21,7 +21,8 @@ from mbrl_sim.reachable import nearest
 
 Array = NDArray[np.float64]
 SAME_TIP_M = 1e-6
-TOUCHING_M = 1e-3  # links of primitives may overlap by this in the home pose
+TOUCHING_M = 1e-3  # depth that a link of primitives may have in the table
+FAR_M = 0.01  # distances beyond what is asked for by more than this are not computed
 REACHED_M = 0.01  # goals' corners lie this near to where the tip can go
 
 
@@ -95,14 +96,17 @@ def _check_kinematics(profile: ArmProfile, model: Any, data: Any) -> None:
 
 
 def _check_home(profile: ArmProfile, model: Any, data: Any) -> None:
-    """Compare every pair of links that are no neighbours; table and base count as one link."""
-    for first, second in itertools.combinations(range(model.ngeom), 2):
-        if _strangers(model, first, second):
-            distance = mujoco.mj_geomDistance(model, data, first, second, 0.01, None)
-            if distance < -TOUCHING_M:
-                bodies = [model.body(model.geom_bodyid[geom]).name for geom in (first, second)]
-                expected = "links clear of each other and of the table (world)"
-                raise refuse(f"{profile.name}: home pose", expected, f"{bodies} overlap by {-distance:.4f} m")
+    """Compare every pair of links that are no neighbours; to the table they need no clearance."""
+    for pair in itertools.combinations(range(model.ngeom), 2):
+        if not _strangers(model, *pair):
+            continue
+        bodies = [model.geom_bodyid[geom] for geom in pair]
+        least = profile.clearance_m if all(bodies) else -TOUCHING_M
+        distance = mujoco.mj_geomDistance(model, data, *pair, least + FAR_M, None)
+        if distance < least:
+            expected = f"links {profile.clearance_m} m apart and none in the table (world)"
+            names = [model.body(body).name for body in bodies]
+            raise refuse(f"{profile.name}: home pose", expected, f"{names} at {distance:.4f} m")
 
 
 def _strangers(model: Any, first: int, second: int) -> bool:
