@@ -114,7 +114,7 @@ def print_round(report: RoundReport) -> None:
 def parse() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arm", default="so101")
+    parser.add_argument("--profile", default="so101", help="name under the assets, or a path of a YAML")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--episodes", type=int, default=24)
     parser.add_argument("--random-episodes", type=int, default=3, help="episodes before the first policy may act")
@@ -131,7 +131,7 @@ def main() -> None:
     """Run all seeds and print a line for each."""
     args = parse()
     torch.set_num_threads(1)
-    profile = load_profile(profile_path(args.arm))
+    profile = load_profile(profile_path(args.profile))
     actions = len(profile.controlled)
     print("zero:  ", evaluate(profile, ZeroActor(actions), args.goals))
     print("random:", evaluate(profile, RandomActor(actions, hold_steps=args.hold), args.goals, noisy=True))

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
+from mbrl_sim.model_names import actuator_id, joint_id, site_id
 from mbrl_sim.perturbation import Perturbation, perturbed_model
+from mbrl_sim.profile_check import check_profile
 
 Array = NDArray[np.float64]
 
@@ -27,7 +29,7 @@ class ArmPhysics:
       perturbation: how this arm differs from its profile; None = not at all.
 
     Raises:
-      ValueError: the MJCF lacks a joint, an actuator or the tool site, or a soft limit lies outside the MJCF's range.
+      ValueError: the profile contradicts its MJCF (`check_profile`), or the perturbation names no joint of it.
     """
 
     def __init__(self, profile: ArmProfile, *, seed: int = 0, perturbation: Perturbation | None = None) -> None:
@@ -35,15 +37,15 @@ class ArmPhysics:
         self.profile = profile
         self.rng = np.random.default_rng(seed)
         differs = perturbation or Perturbation()
-        self.model = _load_model(profile, differs)
+        check_profile(profile)
+        self.model = perturbed_model(profile, differs)
         self.data = mujoco.MjData(self.model)
-        joints = [_joint_id(self.model, joint.name) for joint in profile.joints]
+        joints = [joint_id(self.model, joint.name) for joint in profile.joints]
         self._qpos = self.model.jnt_qposadr[joints]
         self._dof = self.model.jnt_dofadr[joints]
         self._range: Array = self.model.jnt_range[joints].copy()
-        _check_ranges(profile, self._range)
-        self._actuator = np.array([_actuator_id(self.model, joint) for joint in joints])
-        self._site = _site_id(self.model, profile.tool_site)
+        self._actuator = np.array([actuator_id(self.model, joint) for joint in joints])
+        self._site = site_id(self.model, profile.tool_site)
         self._gain: Array = self.model.actuator_gainprm[self._actuator, 0].copy()
         self._bias: Array = self.model.actuator_biasprm[self._actuator, :3].copy()
         self.stall_torque: Array = self.model.actuator_forcerange[self._actuator, 1].copy()
@@ -195,46 +197,3 @@ class ArmPhysics:
         self.model.actuator_biasprm[self._actuator, 1] = self._bias[:, 1] * gain
         self.model.actuator_biasprm[self._actuator, 2] = self._bias[:, 2] * self._enabled
         self.model.actuator_forcerange[self._actuator] = np.stack([-limit, limit], axis=1)
-
-
-def _load_model(profile: ArmProfile, perturbation: Perturbation) -> Any:
-    if not profile.mjcf_path.is_file():
-        raise refuse(f"{profile.name}.mjcf", "a file", str(profile.mjcf_path))
-    return perturbed_model(profile, perturbation)
-
-
-def _names(model: Any, kind: int, count: int) -> list[str | None]:
-    return [mujoco.mj_id2name(model, kind, index) for index in range(count)]
-
-
-def _joint_id(model: Any, name: str) -> int:
-    index: int = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
-    if index < 0 or model.jnt_type[index] != mujoco.mjtJoint.mjJNT_HINGE:
-        known = _names(model, mujoco.mjtObj.mjOBJ_JOINT, model.njnt)
-        raise refuse("joints", f"a hinge joint of the MJCF, which has {known}", name)
-    return index
-
-
-def _actuator_id(model: Any, joint: int) -> int:
-    found = np.flatnonzero(model.actuator_trnid[:, 0] == joint)
-    if found.size != 1:
-        name = mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_JOINT, joint)
-        raise refuse(f"MJCF actuators of joint {name}", "1", int(found.size))
-    return int(found[0])
-
-
-def _site_id(model: Any, name: str) -> int:
-    index: int = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
-    if index < 0:
-        known = _names(model, mujoco.mjtObj.mjOBJ_SITE, model.nsite)
-        raise refuse("tool_site", f"a site of the MJCF, which has {known}", name)
-    return index
-
-
-def _check_ranges(profile: ArmProfile, ranges: Array) -> None:
-    for joint, (low, high) in zip(profile.joints, ranges, strict=True):
-        span = f"inside the MJCF's range [{low}, {high}]"
-        if not joint.lower_rad >= low:
-            raise refuse(f"{joint.name}.lower_rad", span, joint.lower_rad)
-        if not joint.upper_rad <= high:
-            raise refuse(f"{joint.name}.upper_rad", span, joint.upper_rad)
