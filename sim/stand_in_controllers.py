@@ -1,10 +1,10 @@
 """Two controllers of ros2_controllers as a client meets them: what they take, refuse, do and never stop doing.
 
 Modelled of forward_command_controller: the last command holds for ever, a message with a number that is not finite is
-dropped, one of the wrong size takes the controller down. Of joint_trajectory_controller: the checks of a trajectory, the
-replacement of one by the next from the measured position, straight lines and cubic ones, the last point held; it has no
-check for NaN, which the hardware then refuses. Not modelled: tolerances (off by default), actions, partial goals,
-accelerations.
+dropped, one of the wrong size takes the controller down. Of joint_trajectory_controller: the checks of a trajectory,
+the replacement of one by the next from the measured position, straight lines and cubic ones, the last point held; it
+has no check for NaN, which the hardware then refuses. Not modelled: tolerances (off by default), actions, partial
+goals, accelerations.
 """
 
 from collections.abc import Sequence

@@ -94,7 +94,7 @@ def test_times_follow_the_stamps_and_not_the_networks_jitter():
         measured_s = 5.0 + 0.01 * tick / 3.0
         arrived_s = measured_s + 0.0005 + rng.exponential(0.003)
         stamps.append(offer(samples, 40.0 + 0.01 * tick, arrived_s=arrived_s).stamp_s)
-        assert stamps[-1] <= arrived_s
+        assert stamps[-1] <= arrived_s + 1e-9
     steps = np.diff(stamps[100:])
     assert np.abs(steps - 0.01 / 3.0).max() < 0.001, "steps of the stamps, with single delays of over 15 ms"
 

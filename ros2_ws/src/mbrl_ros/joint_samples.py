@@ -83,9 +83,7 @@ class JointSamples:
         angles = np.asarray(position, dtype=float)[index]
         broken = [name for name, angle in zip(self._names, angles, strict=True) if not math.isfinite(angle)]
         if broken:
-            return self._drop(
-                "position is not finite", f"joint_states: expected finite positions, got {broken} without"
-            )
+            return self._drop("position is not finite", f"joint_states: expected finite positions, got NaN at {broken}")
         speeds = np.asarray(velocity, dtype=float)[index] if len(velocity) else np.full(len(index), math.nan)
         speeds = np.where(np.isfinite(speeds), speeds, self._change(angles, robot_s, arrived_s))
         stamp_s = self._on_monotonic(robot_s, arrived_s)

@@ -198,8 +198,8 @@ class Ros2ControlRobot:
         """
         self._torque = False
         raise Fault(
-            "disable_torque: expected a torque switch, got a controller of ros2_control: deactivate the hardware, `ros2 "
-            "control set_hardware_component_state COMPONENT inactive`"
+            "disable_torque: expected a torque switch, got a controller of ros2_control: deactivate the hardware, `"
+            "ros2 control set_hardware_component_state COMPONENT inactive`"
         )
 
     # ---- connecting
@@ -305,7 +305,7 @@ class Ros2ControlRobot:
         return f"controller {controller.controller}: expected {ACTIVE}, got {controller.state or 'no subscriber'}"
 
     def _trajectory(self, position: Vector) -> JointTrajectory:
-        """One point, a cycle ahead of now (stamp 0), without velocities: the controller goes there in a straight line."""
+        """One point, a cycle from now (stamp 0), without velocities: the controller goes there in a straight line."""
         ahead = Duration(seconds=1.0 / self.profile.bus_hz).to_msg()
         point = JointTrajectoryPoint(positions=position.tolist(), time_from_start=ahead)
         return JointTrajectory(joint_names=self._names, points=[point])

@@ -1,9 +1,9 @@
 """A stand-in for an arm behind ros2_control: the twin's physics under the topics of a controller manager.
 
-It has `joint_states` as joint_state_broadcaster has them (another joint order than the profile's), one controller that
-takes commands, that controller's parameters, its state on /diagnostics, and, where controller_manager_msgs is installed,
-the services list_controllers and switch_controller. Not a controller manager: it loads nothing and knows no hardware
-but its own.
+It has `joint_states` as joint_state_broadcaster has them (in another order than the profile's), one controller that
+takes commands, that controller's parameters, its state on /diagnostics, and, where controller_manager_msgs is
+installed, the services list_controllers and switch_controller. Not a controller manager: it loads nothing and knows no
+hardware but its own.
 """
 
 import importlib

@@ -1,7 +1,8 @@
 """The twin as a process: MuJoCo behind what the profile's `bus.protocol` names, and /clock.
 
-For a servo family that is an emulated bus on a pseudo-terminal, and no other topic: the robot interface talks to it over
-the serial line, as to the real arm. For ros2_control it is the topics of joint_state_broadcaster and of one controller.
+For a servo family that is an emulated bus on a pseudo-terminal, and no other topic: the robot interface talks to it
+over the serial line, as to the real arm. For ros2_control it is the topics of joint_state_broadcaster and of one
+controller.
 """
 
 from builtin_interfaces.msg import Time
