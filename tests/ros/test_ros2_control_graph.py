@@ -75,12 +75,16 @@ def test_episodes_run_and_when_the_controller_goes_down_the_arm_holds_latched(tm
         moved = np.concatenate([episode.states for episode in episodes])
         assert np.ptp(moved, axis=0)[:3].min() > 0.02, "joints that moved"
         flags = np.concatenate([episode.flags for episode in episodes])
-        assert (flags & StepFlag.GAP > 0).mean() < 0.5
+        assert (flags & StepFlag.GAP > 0).mean() < 0.3
 
         other = outside.create_publisher(Float64MultiArray, "forward_position_controller/commands", COMMAND)
         wait_for(other.get_subscription_count, "the controller to listen", 10)
-        other.publish(Float64MultiArray(data=[0.0]))
-        wait_for(lambda: running.console.safety.latched, "the latch", 30)
+
+        def interfere():
+            other.publish(Float64MultiArray(data=[0.0]))  # again and again: a good command may overwrite it in time
+            return running.console.safety.latched
+
+        wait_for(interfere, "the latch", 30)
         assert running.console.safety.reason == (
             "bus: controller forward_position_controller: expected active, got inactive"
         )
