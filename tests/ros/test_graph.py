@@ -25,6 +25,7 @@ SIM = SimGraph(run_dir="runs/one", max_steps=100, seed=3)
 REAL = RealGraph(run_dir="runs/one", port="/dev/ttyUSB0")
 RANDOM = DeployGraph(run_dir="runs/one", actor="random")
 ARM = DeployGraph(run_dir="runs/one", actor="random", port="/dev/ttyUSB0")
+CONTROLLERS = "so101_ros2_control"
 LEARNED = DeployGraph(run_dir="runs/one", adapt_after=4, inner_steps=2)
 
 
@@ -87,6 +88,16 @@ def test_twin_and_robot_interface_meet_at_the_same_port_and_speed():
     assert (twin["port"], twin["speed"], twin["profile"]) == (arm["port"], arm["speed"], arm["profile"])
 
 
+@pytest.mark.parametrize("config", [SIM, REAL, RANDOM, dataclasses.replace(RANDOM, port="ros2_control")])
+def test_behind_ros2_control_there_is_no_port(config):
+    port = config.port if isinstance(config, DeployGraph) else ""
+    given = {"profile": CONTROLLERS} | ({} if isinstance(config, SimGraph) else {"port": port})
+    graph = build_graph(dataclasses.replace(config, **given))
+    assert graph.on_twin == (config in (SIM, RANDOM))
+    assert {node.parameters.get("port", "") for node in graph.nodes} == {""}
+    assert {node.parameters.get("profile", CONTROLLERS) for node in graph.nodes} == {CONTROLLERS}
+
+
 @pytest.mark.parametrize("config", [SIM, REAL])
 def test_demonstrations_are_handed_to_the_learner_by_a_path_that_holds_from_anywhere(config, tmp_path, monkeypatch):
     (tmp_path / "shown").mkdir()
@@ -144,6 +155,9 @@ def test_parameters_from_a_file_replace_those_of_the_graph(tmp_path):
     ("config", "complaint"),
     [
         (dataclasses.replace(REAL, port=""), "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
+        (dataclasses.replace(REAL, port="ros2_control"), "port: expected a serial port"),
+        (dataclasses.replace(REAL, profile=CONTROLLERS), "port: expected ros2_control or nothing"),
+        (dataclasses.replace(SIM, profile="no_such_arm"), "profile: expected a file"),
         (dataclasses.replace(RANDOM, actor="best"), "actor: expected one of"),
         (dataclasses.replace(RANDOM, actor="learned"), "bundle: expected a policy file"),
         (dataclasses.replace(LEARNED, inner_steps=-1), "inner_steps: expected at least 0, got -1"),

@@ -13,6 +13,7 @@ import yaml
 
 from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
 from mbrl_core.adapted_file import SUFFIX
+from mbrl_core.arm import load_profile
 from mbrl_core.config import check, refuse, setting
 from mbrl_ros.node_configs import (
     ALGORITHM_DOC,
@@ -23,11 +24,13 @@ from mbrl_ros.node_configs import (
     LearningConfig,
     LifecycleManagerConfig,
 )
+from mbrl_sim import profile_path
 
 # robot_interface first, so that the arm holds and rests; the twin last, because it is the arm
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
 # A pseudo-terminal is served by ordinary kernel workers, which a busy machine keeps waiting longer than a wire does
 TWIN_BUS_ERRORS = 10
+ROS2_CONTROL = "ros2_control"  # a port that is none: the controllers that the profile names
 ACTORS = ("learned", "zero", "random")
 ADAPTED_DOC = (
     "file that adapted parameters are kept in; empty = beside the bundle on an arm, in the run folder on the twin"
@@ -89,7 +92,9 @@ class RealGraph:
     """Train on an arm."""
 
     profile: str = setting("so101", doc=PROFILE_DOC)
-    port: str = setting("", doc="serial port of the servo bus, for example /dev/ttyUSB0; required")
+    port: str = setting(
+        "", doc="serial port of the servo bus, for example /dev/ttyUSB0; required, but for arms behind ros2_control"
+    )
     seed: int = setting(0, doc="seed of goals, policy and learner", low=0, high=2**31 - 1)
     max_steps: int = setting(0, doc="real steps after which collection ends; 0 = no limit", low=0)
     episodes: int = setting(0, doc="episodes after which collection ends; 0 = no limit", low=0)
@@ -108,7 +113,9 @@ class DeployGraph:
 
     bundle: str = setting("", doc="policy file (.mbrl); required when the actor is `learned`")
     profile: str = setting("so101", doc=PROFILE_DOC)
-    port: str = setting("", doc="serial port of the servo bus; empty = the twin")
+    port: str = setting(
+        "", doc="serial port of the servo bus, or `ros2_control` for an arm that is behind it; empty = the twin"
+    )
     speed: float = setting(1.0, doc="how many times faster than real time the twin runs", low=0.1, high=100)
     seed: int = setting(0, doc="seed of goals and of random actions", low=0, high=2**31 - 1)
     episodes: int = setting(0, doc="episodes after which the arm stops; 0 = no limit", low=0)
@@ -145,7 +152,7 @@ def build_graph(config: GraphConfig) -> Graph:
 
 
 def _sim(config: SimGraph) -> Graph:
-    arm = {"profile": config.profile, "port": str(_folder(config) / "port"), "max_bus_errors": TWIN_BUS_ERRORS}
+    arm = {"profile": config.profile, "port": _twin_port(config), "max_bus_errors": TWIN_BUS_ERRORS}
     limits = {"max_steps": config.max_steps, "episodes": config.episodes}
     shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": True}
     nodes = (
@@ -159,12 +166,11 @@ def _sim(config: SimGraph) -> Graph:
 
 
 def _real(config: RealGraph) -> Graph:
-    if not config.port:
-        raise refuse("port", "a serial port, for example /dev/ttyUSB0", config.port)
+    port = _arm_port(config)
     shared = {"profile": config.profile, "seed": config.seed}
     limits = {"max_steps": config.max_steps, "episodes": config.episodes}
     nodes = (
-        _robot_interface({**shared, "port": config.port, "speed": 1.0, **limits}),
+        _robot_interface({**shared, "port": port, "speed": 1.0, **limits}),
         _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
         _learner({**_learning(config), **shared}),
         _manager(("model_learning",), config.start),
@@ -178,7 +184,7 @@ def _deploy(config: DeployGraph) -> Graph:
     if config.port and config.speed != 1.0:
         raise refuse("speed", "1.0 on an arm; only the twin runs faster", config.speed)
     on_twin = not config.port
-    arm = {"port": config.port or str(_folder(config) / "port")}
+    arm: dict[str, Any] = {"port": _twin_port(config) if on_twin else _arm_port(config)}
     if on_twin:
         arm["max_bus_errors"] = TWIN_BUS_ERRORS
     shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": on_twin}
@@ -219,13 +225,37 @@ def _adapted(config: DeployGraph) -> Path:
     return folder / f"{bundle.stem}{'.' if arm else ''}{arm}{SUFFIX}"
 
 
+def _twin_port(config: SimGraph | DeployGraph) -> str:
+    """Where the twin's bus is linked to; behind ros2_control there is none."""
+    return "" if _has_controllers(config) else str(_folder(config) / "port")
+
+
+def _arm_port(config: RealGraph | DeployGraph) -> str:
+    """The serial port of an arm; behind ros2_control there is none.
+
+    Raises:
+      ValueError: a port missing, or one where there is none.
+    """
+    if _has_controllers(config):
+        if config.port not in ("", ROS2_CONTROL):
+            raise refuse("port", f"{ROS2_CONTROL} or nothing: {config.profile} is behind controllers", config.port)
+        return ""
+    if config.port in ("", ROS2_CONTROL):
+        raise refuse("port", "a serial port, for example /dev/ttyUSB0", config.port)
+    return config.port
+
+
+def _has_controllers(config: GraphConfig) -> bool:
+    return load_profile(profile_path(config.profile)).bus.protocol == "ros2_control"
+
+
 def _folder(config: GraphConfig) -> Path:
     return Path(config.run_dir).absolute()
 
 
 def _twin(config: SimGraph | DeployGraph) -> NodeSpec:
-    port = str(_folder(config) / "port")
-    parameters = {"profile": config.profile, "speed": config.speed, "seed": config.seed, "port": port}
+    shared = {"profile": config.profile, "speed": config.speed, "seed": config.seed}
+    parameters = {**shared, "port": _twin_port(config)}
     return NodeSpec(name="twin", parameters=parameters, settles=True)
 
 

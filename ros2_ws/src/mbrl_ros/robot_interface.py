@@ -18,12 +18,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from mbrl_core.arm import load_profile
+from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig
 from mbrl_core.control_loop import ControlLoop
 from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
+from mbrl_core.robots.robot import Robot
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Episode, Observation
@@ -32,6 +33,7 @@ from mbrl_ros.conversions import from_action_msg, to_episode_msg, to_observation
 from mbrl_ros.delivery import NEWEST, STATUS, WHOLE
 from mbrl_ros.parameters import read_parameters
 from mbrl_ros.process import explain, run_node
+from mbrl_ros.ros2_control_robot import Ros2ControlRobot
 from mbrl_sim import profile_path
 
 
@@ -59,10 +61,9 @@ class RobotInterfaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect and read."""
         try:
-            _refuse_fast_arm(self._config)
             task = ReachTask(load_profile(profile_path(self._config.profile)))
             self._names = [joint.name for joint in task.profile.joints]
-            self._arm = ServoArm(task.profile, self._config.port)
+            self._arm = self._open_arm(task.profile)
             self._arm.connect()
         except Exception as error:
             self.get_logger().error(explain(error))
@@ -73,7 +74,7 @@ class RobotInterfaceNode(LifecycleNode):
             self._config,
             on_observation=self._publish_observation,
             on_episode=self._publish_episode,
-            on_reading=self._publish_joint_states,
+            on_reading=self._publish_joint_states if self._tells_joints else lambda reading: None,
         )
         self._thread = threading.Thread(target=self._run_loop, args=(self._loop,), name="control", daemon=True)
         self._thread.start()
@@ -126,6 +127,14 @@ class RobotInterfaceNode(LifecycleNode):
         self._thread.join(timeout=2.0)
         self._publish_status(loop)
         self._arm.close()
+
+    def _open_arm(self, profile: ArmProfile) -> Robot:
+        """Build the profile's arm; behind ros2_control the joint states are another's to publish."""
+        self._tells_joints = profile.bus.protocol != "ros2_control"
+        if not self._tells_joints:
+            return Ros2ControlRobot(self, profile, speed=self._config.speed)
+        _refuse_fast_arm(self._config)
+        return ServoArm(profile, self._config.port)
 
     def _connected(self) -> ControlLoop:
         if self._loop is None:
