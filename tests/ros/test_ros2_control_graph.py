@@ -1,5 +1,6 @@
 """The whole graph on an arm behind ros2_control: nothing but the profile differs."""
 
+import importlib.util
 import threading
 import time
 
@@ -93,5 +94,8 @@ def test_episodes_run_and_when_the_controller_goes_down_the_arm_holds_latched(tm
         wait_for(lambda: len(joints) > 50, "joint states of a holding arm", 30)
         assert np.ptp(np.array([message.position for message in joints]), axis=0).max() < 0.02
         granted, answer = running.console.call("rearm")
-        assert not granted
-        assert "expected active, got inactive" in answer
+        if importlib.util.find_spec("controller_manager_msgs"):
+            assert granted, answer  # the controller is asked for again
+        else:
+            assert not granted
+            assert "expected active, got inactive" in answer

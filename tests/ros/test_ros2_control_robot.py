@@ -223,6 +223,23 @@ def test_a_controller_that_is_not_active_is_refused_with_what_to_do(stand_in, ro
         arm.write(FORWARD.vector("home_rad"))
 
 
+@pytest.mark.full_ros
+def test_an_inactive_controller_is_asked_for_and_a_refusal_is_told(stand_in, robot):  # case 56
+    pytest.importorskip("controller_manager_msgs", reason="it comes with a full ROS 2 installation")
+    twin, arm = stand_in(FORWARD), robot(FORWARD)
+    twin.set_active(False)
+    arm.connect()
+    wait_for(lambda: not arm.read_torque().any(), "word of the controller")
+    twin.refuses_switch = "resources are claimed by another controller"
+    with pytest.raises(Fault, match="expected to be switched to active, got resources are claimed by another"):
+        arm.enable_torque()
+    assert not twin.active
+    twin.refuses_switch = ""
+    arm.enable_torque()
+    assert twin.active
+    arm.write(FORWARD.vector("home_rad"))
+
+
 def test_without_any_word_of_the_state_a_subscriber_counts_as_active(stand_in, robot, monkeypatch):
     monkeypatch.setattr(ros2_control_robot, "HEAR_S", 0.05)
     twin = stand_in(FORWARD)

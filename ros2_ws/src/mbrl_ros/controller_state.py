@@ -43,6 +43,7 @@ class ControllerState:
         """
         self.state = ""
         self.controller = controller
+        self._switches = 0  # an answer that was asked for before the last one of them tells of the past
         self._node, self._prefix = node, prefix
         self._services = _installed_services()
         if self._services is None:
@@ -89,13 +90,18 @@ class ControllerState:
         if answer is None or not answer.ok:
             said = "no answer" if answer is None else getattr(answer, "message", "") or "a refusal without a reason"
             raise Fault(f"controller {self.controller}: expected to be switched to {ACTIVE}, got {said}: try {by_hand}")
+        self._switches += 1
         self.state = ACTIVE
 
     def _poll(self) -> None:
         if self._list.service_is_ready():
-            self._list.call_async(self._services.ListControllers.Request()).add_done_callback(self._read_list)
+            asked = self._switches
+            future = self._list.call_async(self._services.ListControllers.Request())
+            future.add_done_callback(lambda answered: self._read_list(answered, asked))
 
-    def _read_list(self, future: Any) -> None:
+    def _read_list(self, future: Any, asked: int) -> None:
+        if asked != self._switches:
+            return
         found = [told.state for told in future.result().controller if told.name == self.controller]
         self.state = found[0] if found else "not loaded"
 
