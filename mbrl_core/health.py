@@ -100,7 +100,8 @@ def judge(
     if objection:
         return health, Verdict(objection=objection)
     after = _remember(health, reading, target, tolerances, elapsed_s)
-    share = (tolerances.hot_c - reading.temperature_c) / (tolerances.hot_c - tolerances.warm_c)
+    with np.errstate(invalid="ignore"):  # an arm that names no servo stands any warmth: infinity less infinity
+        share = (tolerances.hot_c - reading.temperature_c) / (tolerances.hot_c - tolerances.warm_c)
     worst = float(np.nan_to_num(share, nan=1.0, posinf=1.0).min())
     return after, Verdict(
         complaint=_complaint(after, reading, target, tolerances), share=float(np.clip(worst, SLOWEST, 1.0))

@@ -104,6 +104,16 @@ def test_an_encoder_that_stays_while_its_target_moves_on_stops_the_arm():
     assert not any(v.complaint for v in verdicts(following, targets))
 
 
+def test_an_arm_that_measures_nothing_but_angles_is_judged_by_these_alone():
+    bare = Tolerances.of(dataclasses.replace(PROFILE, servos=()))
+    unknown = np.full(6, np.nan)
+    fields = dict.fromkeys(("load", "current_a", "voltage_v", "temperature_c"), unknown)
+    health, verdict = judge(Health.begin(reading(), HOME), reading(1, **fields), HOME, bare)
+    assert (verdict.objection, verdict.complaint, verdict.share) == ("", "", 1.0)
+    _, verdict = judge(health, reading(2, **fields), HOME + at(0, 0.2), bare)
+    assert "shoulder_pan: expected to follow its target" in verdict.complaint
+
+
 def test_the_guarded_arm_slows_stops_and_does_not_take_hold_again_before_the_arm_is_well():
     arm = IdealArm(HOME)
     guarded = GuardedArm(arm, PROFILE, ControlConfig(), Counters(), Chain(PROFILE, whole=True).tip)
