@@ -23,6 +23,8 @@ from mbrl_ros.delivery import LATCHED, NEWEST, WHOLE  # noqa: E402
 from mbrl_ros.policy import PolicyNode  # noqa: E402
 from mbrl_sim import profile_path  # noqa: E402
 
+pytestmark = pytest.mark.realtime
+
 TASK = ReachTask(load_profile(profile_path("so101")))
 
 
@@ -251,8 +253,6 @@ class Blocker:
 sys.meta_path.insert(0, Blocker)
 import rclpy
 from mbrl_ros.policy import PolicyNode
-
-pytestmark = pytest.mark.realtime
 
 rclpy.init(args=sys.argv[1:])
 node = PolicyNode()
