@@ -25,7 +25,7 @@ from mbrl_ros.running_graph import RunningGraph  # noqa: E402
 from mbrl_ros.stop_request import StopRequest  # noqa: E402
 from mbrl_sim import profile_path  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.realtime]
 PROFILE = "so101_ros2_control"
 SPEED = 2.0
 
