@@ -23,7 +23,7 @@ FEETECH_STS = Family(
     status_bits={1 << bit: 1 << bit for bit in range(6)},
     watchdog_counts=0,
     eeprom_lock=True,
-    bauds=dict(enumerate((1_000_000, 500_000, 250_000, 128_000, 115_200, 57_600, 38_400, 19_200))),
+    bauds=dict(enumerate((1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400))),
 )
 
 DYNAMIXEL_X = Family(

@@ -5,6 +5,7 @@ itself and limits nothing but what the servos cannot represent. Speed, range and
 which stands before it.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.config import refuse
-from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected, StaleState
+from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected, RobotError, StaleState
 from mbrl_core.robots.families import family_of
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.register import Register
@@ -24,6 +25,7 @@ from mbrl_core.robots.servo_fault import ServoFault
 from mbrl_core.robots.wire import Packet
 
 Array = NDArray[np.float64]
+WATCHDOG_UNIT_S = 0.02  # of the register bus_watchdog
 ROUND_TRIPS = 10  # at connect, at most; the best counts, for a busy computer delays single ones
 
 
@@ -59,6 +61,8 @@ class ServoArm:
         self._bus: ServoBus | None = None
         self._torque = False
         self._acceleration = 0  # in the register's unit
+        self._spoke_s = 0.0  # when the bus last carried a request of ours, which is what its watchdogs watch
+        self._must_check_torque = False
         self._alerts: dict[int, int] = {}  # bits of ServoFault by servo id, while its alert lasts
 
     @property
@@ -98,8 +102,10 @@ class ServoArm:
             raise
 
     def close(self) -> None:
-        """Give the port back; the servos keep their last state."""
+        """Give the port back; the servos keep their last state, and their bus watchdogs watch no more."""
         if self._bus is not None:
+            with contextlib.suppress(RobotError):
+                self._set_watchdog(0)
             self._bus.close()
         self._bus, self._torque = None, False
 
@@ -112,12 +118,14 @@ class ServoArm:
         """
         deadline = time.monotonic() + self.deadline_s
         link, present = self._open.link, self._family.present
+        self._note_silence()
         answers = link.ask(self._sync_read(present), self._ids, present.size, deadline)
         asked_s = link.asked_s
         self._look_at_alerts(answers, deadline)
         reading = self._decode({servo_id: packet.params for servo_id, packet in answers.items()}, asked_s)
         missing = tuple(servo_id for servo_id in self._ids if servo_id not in answers)
         if missing:
+            link.wire = self._family.wires[-1]  # in a fast answer one silent servo takes those after it with it
             message = f"read: expected answers of servos {self._ids} in {self.deadline_s} s, got none of {missing}"
             raise StaleState(message, missing, reading if answers else None)
         return reading
@@ -148,6 +156,7 @@ class ServoArm:
             watchdogs = self._registers("bus_watchdog", self.deadline_s)
             torque &= np.array([watchdogs[i] >= 0 for i in self._ids])
         self._torque = self._torque and bool(torque.all())
+        self._must_check_torque = False
         return torque
 
     def write(self, position: Array) -> None:
@@ -167,6 +176,9 @@ class ServoArm:
             raise refuse("position.shape", self._zero.shape, position.shape)
         if not np.isfinite(position).all():
             raise refuse("position", "finite numbers", position.tolist())
+        self._note_silence()
+        if self._must_check_torque:
+            self.read_torque()
         if not self._torque:
             raise Fault("write: expected torque enabled, got off (the servos would enable it themselves)")
         self._set_all("goal_position", self._goals(position))
@@ -189,12 +201,13 @@ class ServoArm:
           Fault: a servo did not take what was written or stayed limp.
           NotConnected: the port is closed, the device is gone or a servo's torque limit is 0.
         """
+        stopped = self._watchdog_tripped()
         self._arm_watchdog(0)
         commands = self._commands()
         self._check_torque_limit(commands["torque_limit"])
         known = {"acceleration": self._acceleration, **self._family.at_enable}
         wanted = {name: dict.fromkeys(self._ids, value) for name, value in known.items()}
-        if any(commands[name] != values for name, values in wanted.items()):
+        if stopped or any(commands[name] != values for name, values in wanted.items()):
             wanted["goal_position"] = self._goals(self.read().position)
             self._write_motion(wanted)
             self._set_all("torque_enable", dict.fromkeys(self._ids, 1))
@@ -202,7 +215,7 @@ class ServoArm:
             for name, values in wanted.items():
                 _compare(name, values, commands[name])
         self._arm_watchdog(self._family.watchdog_counts)
-        self._torque = True
+        self._torque, self._must_check_torque, self._spoke_s = True, False, time.monotonic()
 
     def disable_torque(self) -> None:
         """Let the arm go limp: it falls. No goal is written from here on.
@@ -364,9 +377,24 @@ class ServoArm:
         self._set_all(name, values)
         _compare(name, values, self._registers(name))
 
+    def _set_watchdog(self, counts: int) -> None:
+        if self._family.watchdog_counts:
+            self._set_all("bus_watchdog", dict.fromkeys(self._ids, counts))
+
     def _arm_watchdog(self, counts: int) -> None:
         if self._family.watchdog_counts:
             self._set_and_check("bus_watchdog", counts)
+
+    def _watchdog_tripped(self) -> bool:
+        """Whether a servo has been stopped by its own bus watchdog: its old goal must not be gone on with."""
+        return self._family.watchdog_counts > 0 and min(self._registers("bus_watchdog").values()) < 0
+
+    def _note_silence(self) -> None:
+        """After a silence that may have tripped a bus watchdog, have torque looked at before the next goal."""
+        now_s, watched_s = time.monotonic(), self._family.watchdog_counts * WATCHDOG_UNIT_S
+        if watched_s and now_s - self._spoke_s > 0.9 * watched_s:
+            self._must_check_torque = True
+        self._spoke_s = now_s
 
     def _commands(self) -> dict[str, dict[int, int]]:
         """Read what the servos are told to do: counts by name, by servo id."""
