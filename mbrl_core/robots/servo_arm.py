@@ -6,6 +6,7 @@ which stands before it.
 """
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -267,14 +268,15 @@ class ServoArm:
         return [joint.zero_count + joint.sign * angle / self._turn for angle in (joint.lower_rad, joint.upper_rad)]
 
     def _ping(self) -> None:
-        doubled = self._open.errors.unexpected
+        before = dataclasses.replace(self._open.errors)
         missing = [servo_id for servo_id in self._ids if not self._open.ping(servo_id)]
         where = f"{self.port} at {self.profile.bus.baud} bit/s"
         if missing:
             found = [servo_id for servo_id in self._ids if servo_id not in missing]
             advice = "check power, cable and ids" if found else f"check the port and power{self._other_baud()}"
             raise NotConnected(f"servo ids on {where}: expected {self._ids}, got {found}; missing {missing}: {advice}")
-        if self._open.errors.unexpected > doubled:
+        late = self._open.errors.timeouts > before.timeouts  # then an answer too many may be one of those
+        if self._open.errors.unexpected > before.unexpected and not late:
             advice = "give each its own id, one at a time (mbrl setup-motor)"
             raise NotConnected(f"servo ids on {where}: expected one answer to each ping, got more: {advice}")
 
