@@ -103,6 +103,13 @@ class Replay:
         """Steps of all demonstrations, GAP steps included."""
         return sum(episode.steps for episode in self.demonstrations)
 
+    def holds(self, episode: Episode) -> bool:
+        """Whether this very episode was collected already: the same states at the same times."""
+        return any(
+            np.array_equal(other.stamps_s, episode.stamps_s) and np.array_equal(other.states, episode.states)
+            for other in self.collected
+        )
+
     def add(self, episode: Episode) -> Path | None:
         """Append an episode, on disk before in memory; return its file.
 

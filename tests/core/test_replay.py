@@ -34,6 +34,16 @@ def test_an_episode_comes_back_from_its_file_as_it_was(tmp_path):
     assert same(read_episode(tmp_path / "one.safetensors"), episode)
 
 
+def test_it_knows_an_episode_that_it_holds_from_others_with_the_same_number(tmp_path):
+    first, second = episodes(2)
+    Replay(tmp_path).add(first)
+    replay = Replay(tmp_path)
+    assert replay.holds(first)
+    assert not replay.holds(second)
+    assert not replay.holds(dataclasses.replace(first, stamps_s=first.stamps_s + 1.0))
+    assert not replay.holds(dataclasses.replace(first, states=first.states + 1e-9))
+
+
 def write_as(path, episode, version, without=()):
     """A file as another version of this package wrote it, without the fields that it did not have."""
     tensors = ("states", "goal", "actions_asked", "actions_sent", "rewards", "stamps_s", "flags", "policy_versions")

@@ -1,10 +1,14 @@
-"""Two lifecycle nodes that note what they do: `python -m fakes.lifecycle_pair EVENTS [NODE:TRANSITION to fail]`."""
+"""Two lifecycle nodes that note what they do: `python -m fakes.lifecycle_pair EVENTS [NODE:TRANSITION to fail]`.
+
+With `first answers` in place of the last, the first answer of each of their services is lost on its way.
+"""
 
 import sys
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.service import Service
 from std_srvs.srv import Trigger
 
 
@@ -29,8 +33,21 @@ class Noting(LifecycleNode):
         return self.note("deactivate")
 
 
+def lose_first_answers():
+    send, lost = Service.send_response, set()
+
+    def send_from_the_second_on(service, response, header):
+        if service.service_name in lost:
+            send(service, response, header)
+        lost.add(service.service_name)
+
+    Service.send_response = send_from_the_second_on
+
+
 def main():
     events, fails = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    if fails == "first answers":
+        lose_first_answers()
     rclpy.init()
     executor = SingleThreadedExecutor()
     arm, policy = Noting("robot_interface", events, fails), Noting("policy", events, fails)

@@ -60,6 +60,14 @@ def test_both_are_configured_before_one_is_activated_and_the_arm_last(graph):
     assert manager.poll() is None, "it stays"
 
 
+def test_a_lost_answer_is_asked_for_again_and_no_transition_is_made_twice(graph):  # rmw_fastrtps issue 842
+    events, manager = graph(fails="first answers")
+    assert wait_for_lines(events, 4) == UP
+    time.sleep(1.0)
+    assert manager.poll() is None, "it goes on"
+    assert events.read_text().splitlines() == UP
+
+
 def test_it_starts_the_arm_only_when_asked(graph):
     events, _ = graph("auto_start:=true")
     assert wait_for_lines(events, 5) == [*UP, "robot_interface start"]

@@ -14,7 +14,7 @@ from mbrl_core.adaptation_config import Outcome, Turn
 from mbrl_core.robot_adaptation import RobotAdaptation
 from mbrl_msgs import msg, srv
 from mbrl_ros.conversions import from_episode_msg, to_adaptation_status_msg
-from mbrl_ros.delivery import LATCHED, WHOLE
+from mbrl_ros.delivery import FROM_NOW_ON, LATCHED
 
 MOST_TURNS = 8  # episodes whose beginning is remembered; one is enough unless messages pile up
 
@@ -32,7 +32,7 @@ class AdaptationTopics:
         self._told = ""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="adaptation")
         self._statuses = node.create_publisher(msg.AdaptationStatus, "adaptation_status", LATCHED)
-        node.create_subscription(msg.Episode, "episode", self._hear, WHOLE)
+        node.create_subscription(msg.Episode, "episode", self._hear, FROM_NOW_ON)
         apart = ReentrantCallbackGroup()  # a request that waits for its answer must not hold back observations
         node.create_service(srv.Adapt, "adapt", self._adapt, callback_group=apart)
         node.create_service(srv.Rollback, "rollback", self._roll_back, callback_group=apart)

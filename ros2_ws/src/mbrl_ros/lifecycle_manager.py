@@ -3,6 +3,7 @@
 | Event | What it does |
 |---|---|
 | start | wait for the nodes; configure each in order; activate each in order; with auto_start call `start` |
+| an answer does not come | ask again: a node may have answered before it had found this one |
 | a node refuses, or does not answer in time | say which node and transition, exit with 1 |
 | SIGINT, SIGTERM | deactivate in reverse order those that still answer, exit with 0 |
 """
@@ -14,13 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import ListParameters
 from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from mbrl_ros.node_configs import LifecycleManagerConfig
@@ -32,7 +34,14 @@ LABELS = {
     Transition.TRANSITION_ACTIVATE: "activate",
     Transition.TRANSITION_DEACTIVATE: "deactivate",
 }
+REACHED = {
+    Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+}
 POLL_S = 0.05
+# An answer may be lost while two nodes are still finding each other (rmw_fastrtps issue 842).
+AGAIN_S = 2.0
 
 
 class TransitionError(RuntimeError):
@@ -47,6 +56,7 @@ class LifecycleManager(Node):
         super().__init__("lifecycle_manager", automatically_declare_parameters_from_overrides=True, **options)
         self.config, _ = read_parameters(self, LifecycleManagerConfig)
         self._changes = {name: self.create_client(ChangeState, f"{name}/change_state") for name in self.config.nodes}
+        self._states = {name: self.create_client(GetState, f"{name}/get_state") for name in self.config.nodes}
         self._start = self.create_client(Trigger, "start")
 
     def bring_up(self) -> None:
@@ -83,21 +93,60 @@ class LifecycleManager(Node):
             self.destroy_client(client)
 
     def _change(self, name: str, transition: int, timeout_s: float) -> None:
+        def look() -> ChangeState.Response | None:
+            state = self._call(self._states[name], GetState.Request(), name, "state", timeout_s).current_state
+            return ChangeState.Response(success=True) if state.id == REACHED[transition] else None
+
         request = ChangeState.Request(transition=Transition(id=transition))
-        response = self._call(self._changes[name], request, name, LABELS[transition], timeout_s)
+        response = self._call(self._changes[name], request, name, LABELS[transition], timeout_s, look)
         if not response.success:
             raise TransitionError(f"{name}: {LABELS[transition]} refused; its log says why")
         self.get_logger().info(f"{name}: {LABELS[transition]} done")
 
-    def _call(self, client: Client, request: Any, name: str, label: str, timeout_s: float) -> Any:
+    def _call(
+        self,
+        client: Client,
+        request: Any,
+        name: str,
+        label: str,
+        timeout_s: float,
+        look: Callable[[], Any | None] = lambda: None,
+    ) -> Any:
+        """Call a service until it answers.
+
+        Args:
+          client: of the service.
+          request: what to ask.
+          name: of the node, for messages.
+          label: what it is asked for, for messages.
+          timeout_s: longest wait for the service, and then for its answer.
+          look: gives what the answer must have been, where it is long in coming; None = ask again. Needed where asking
+            twice differs from asking once.
+
+        Raises:
+          TransitionError: there is no such service, or no answer in time.
+        """
         if not self._spin_until(client.service_is_ready, timeout_s):
             raise TransitionError(f"{name}: {label}: no such service after {timeout_s} s")
-        future = client.call_async(request)
-        self._spin_until(lambda: future.done() or not client.service_is_ready(), timeout_s)
-        if not future.done():
-            why = f"no answer after {timeout_s} s" if client.service_is_ready() else "it ended before it answered"
-            raise TransitionError(f"{name}: {label}: {why}")
-        return future.result()
+        futures: list[Future] = []
+        deadline = time.monotonic() + timeout_s
+        while True:
+            futures.append(client.call_async(request))
+            self._spin_until(
+                lambda: any(future.done() for future in futures) or not client.service_is_ready(),
+                min(AGAIN_S, deadline - time.monotonic()),
+            )
+            answers = [future.result() for future in futures if future.done()]
+            if answers:
+                return answers[0]
+            if not client.service_is_ready():
+                raise TransitionError(f"{name}: {label}: it ended before it answered")
+            if time.monotonic() >= deadline:
+                raise TransitionError(f"{name}: {label}: no answer after {timeout_s} s")
+            seen = look()
+            if seen is not None:
+                self.get_logger().warning(f"{name}: {label}: done, its answer was lost")
+                return seen
 
     def _spin_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Spin in short turns, because a signal is only seen between two of them."""

@@ -135,8 +135,11 @@ class ModelLearningNode(Node):
 
     def _store_arrived(self) -> None:
         while not self._arrived.empty():
+            episode = self._arrived.get()
+            if self._replay.holds(episode):  # a learner that starts anew hears the last ones again
+                continue
             try:
-                self._replay.add(self._arrived.get())
+                self._replay.add(episode)
             except ValueError as error:
                 self.get_logger().error(f"episode refused: {error}")
 

@@ -107,8 +107,8 @@ class RunningGraph:
                 lines = last_lines(self.supervisor.log_path(node.name), 40)
                 told = [line for line in lines if any(mark in line for mark in TOLD_BY)]
                 details += [f"{node.name}: {line}" for line in told[-3:]]
-        message = f"{death} at real step {self.real_steps}"
-        return GraphError(message, tuple(details))
+        why = f": {death.log[-1]}" if death.code > 0 and death.log else ""  # one that ends by itself says why
+        return GraphError(f"{death} at real step {self.real_steps}{why}", tuple(details))
 
 
 def relative(path: Path) -> str:
