@@ -347,8 +347,12 @@ def test_a_spent_budget_refuses_another_start():
 
 
 def test_an_unexpected_error_brakes_latches_and_is_raised():
-    rig = Rig(ones)
-    raised = []
+    def breaks_down(observation):
+        if observation.seq == 6:
+            raise RuntimeError("policy side broke")
+        return ones(observation)
+
+    rig, raised = Rig(breaks_down), []
 
     def run():
         try:
@@ -356,12 +360,6 @@ def test_an_unexpected_error_brakes_latches_and_is_raised():
         except RuntimeError as error:
             raised.append(error)
 
-    def break_down(observation):
-        if observation.seq == 6:
-            raise RuntimeError("policy side broke")
-        Rig.answer(rig, observation)
-
-    rig.loop._on_observation = break_down
     rig.thread = threading.Thread(target=run, daemon=True)
     with rig:
         rig.loop.activate()
@@ -374,7 +372,7 @@ def test_an_unexpected_error_brakes_latches_and_is_raised():
 
 
 def test_a_request_that_timed_out_is_not_carried_out_later(monkeypatch):
-    monkeypatch.setattr("mbrl_core.control_loop.ANSWER_S", 0.05)
+    monkeypatch.setattr("mbrl_core.call_queue.ANSWER_S", 0.05)
     rig = Rig(ones)
     rig.loop.mode = Mode.HOLDING
     with pytest.raises(NotConnected, match="expected an answer"):
