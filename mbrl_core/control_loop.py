@@ -72,6 +72,11 @@ class ControlLoop:
             Mode.MOVING: self._follow_policy,
         }
 
+    @property
+    def share(self) -> float:
+        """Of its speed that warm servos leave the arm, in (0, 1]."""
+        return self._arm.share
+
     # ---- what others may ask; each is carried out between two cycles and raises what it refuses
 
     def activate(self) -> None:
