@@ -46,7 +46,7 @@ def rests(text):
 
 
 class Arm:
-    """Twin, robot_interface, which may be told of another arm than it is, and lifecycle_manager; the console's verbs."""
+    """Twin, robot_interface, which may be told of another arm, and lifecycle_manager; the console's verbs."""
 
     def __init__(self, folder, *, told=rests, **settings):
         self.folder = folder
