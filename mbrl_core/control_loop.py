@@ -142,6 +142,7 @@ class ControlLoop:
                 self._cycle()
         except Exception as error:
             self._brake(period_s)
+            self._leaving = False
             self._latch(f"control loop: {type(error).__name__}: {error}")
             raise
         finally:

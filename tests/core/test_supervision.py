@@ -147,6 +147,18 @@ def test_a_fault_on_the_way_to_park_stops_the_arm_where_it_is():
         assert_at_rest(rig)
 
 
+def test_stop_ends_the_parking_of_a_hot_arm_and_it_latches_where_it_is():
+    with Rig(ones, profile=RESTING) as rig:
+        moving(rig)
+        rig.arm.changed = HOT
+        rig.wait_for(lambda: rig.loop.mode is Mode.PARKING)
+        rig.loop.stop()
+        assert rig.loop.mode is Mode.LATCHED
+        assert "let it cool" in rig.loop.reason
+        assert_at_rest(rig)
+        assert not np.allclose(rig.arm.sent[-1], RESTING.park_rad, atol=0.05)
+
+
 def test_a_warm_arm_is_asked_for_less_and_what_was_sent_is_recorded():
     """Fault 39: at 60 degC half of the speed, of the policy's and of the way home."""
     with Rig(lambda o: np.full(TASK.action_dim, 0.2 if o.seq % 2 else -0.2), episodes=1) as rig:

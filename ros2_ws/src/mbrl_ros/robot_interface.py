@@ -114,30 +114,30 @@ class RobotInterfaceNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the port; the servos go on holding."""
-        self.shut_down()
+        self._let_go()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup."""
-        self.shut_down()
+        self._let_go()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Safe stop."""
-        self.shut_down()
+        self._let_go()
         return super().on_error(state)
 
     def shut_down(self) -> None:
+        """Let go of the arm, then of the button; called before the process ends."""
+        self._let_go()
+        self._stop_topic.close()
+
+    def _let_go(self) -> None:
         """End as `on_shutdown` says, close the port; `hurry` cuts parking short."""
         with self._ending:
             if self._loop is not None:
                 self._end(self._loop)
             self._loop = None
-
-    def destroy_node(self) -> None:
-        """Listen no more."""
-        self._stop_topic.close()
-        super().destroy_node()
 
     def _end(self, loop: ControlLoop) -> None:
         try:
