@@ -10,12 +10,14 @@ import time
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from std_msgs.msg import Bool
 
 from mbrl_core.emergency_stop import EmergencyStop
 from mbrl_ros.delivery import STATUS
 
 TOPIC = "emergency_stop"
+SUFFIX = "_stop"  # of the name of a node that listens for an arm, by which it is told from one that only records
 
 
 class EmergencyStopTopic:
@@ -24,7 +26,7 @@ class EmergencyStopTopic:
     def __init__(self, owner: Node, stop: EmergencyStop) -> None:
         """Listen under the owner's namespace and remappings."""
         self._node = Node(
-            f"{owner.get_name()}_stop",
+            f"{owner.get_name()}{SUFFIX}",
             namespace=owner.get_namespace(),
             context=owner.context,
             use_global_arguments=False,
@@ -53,9 +55,9 @@ def say(node: Node, *, pressed: bool, timeout_s: float) -> tuple[bool, str]:
     publisher = node.create_publisher(Bool, TOPIC, STATUS)
     try:
         deadline = time.monotonic() + timeout_s
-        while not publisher.get_subscription_count() and time.monotonic() < deadline:
+        while not _is_heard(node, publisher) and time.monotonic() < deadline:
             time.sleep(0.01)
-        if not publisher.get_subscription_count():
+        if not _is_heard(node, publisher):
             return False, f"no robot_interface listens to {TOPIC} (waited {timeout_s} s)"
         publisher.publish(Bool(data=pressed))
         if not publisher.wait_for_all_acked(Duration(seconds=timeout_s)):
@@ -63,3 +65,10 @@ def say(node: Node, *, pressed: bool, timeout_s: float) -> tuple[bool, str]:
     finally:
         node.destroy_publisher(publisher)
     return True, "emergency stop pressed" if pressed else "emergency stop released; `mbrl call rearm` follows"
+
+
+def _is_heard(node: Node, publisher: Publisher) -> bool:
+    """Whether an arm listens, and everybody who does is connected."""
+    listeners = node.get_subscriptions_info_by_topic(publisher.topic_name)
+    connected = publisher.get_subscription_count() >= len(listeners)
+    return connected and any(listener.node_name.endswith(SUFFIX) for listener in listeners)
