@@ -25,6 +25,7 @@ class Joint:
     lower_rad: float = setting(doc="soft lower limit; inside the MJCF's range", unit="rad", low=-2 * math.pi)
     upper_rad: float = setting(doc="soft upper limit; inside the MJCF's range", unit="rad", high=2 * math.pi)
     home_rad: float = setting(0.0, doc="angle at the start of every episode", unit="rad")
+    park_rad: float | None = setting(None, doc="angle to park at, where the arm rests; none = home_rad", unit="rad")
     velocity_rad_s: float = setting(1.5, doc="speed limit of the command", unit="rad/s", low=0.01)
     acceleration_rad_s2: float = setting(30.0, doc="acceleration limit of the command", unit="rad/s^2", low=0.1)
     jerk_rad_s3: float = setting(3000.0, doc="jerk limit of the command", unit="rad/s^3", low=1)
@@ -94,6 +95,11 @@ class ArmProfile:
         return np.array([index for index, joint in enumerate(self.joints) if joint.controlled])
 
     @property
+    def park_rad(self) -> np.ndarray:
+        """Where the arm parks: (J_all,) rad."""
+        return np.array([joint.home_rad if joint.park_rad is None else joint.park_rad for joint in self.joints])
+
+    @property
     def ticks_per_step(self) -> int:
         """Bus cycles in one policy step."""
         return round(self.bus_hz / self.policy_hz)
@@ -150,6 +156,8 @@ def _check_profile(profile: ArmProfile, where: str) -> None:
         if not joint.lower_rad <= joint.home_rad <= joint.upper_rad:
             span = f"lower_rad <= home_rad <= upper_rad, [{joint.lower_rad}, {joint.upper_rad}]"
             raise refuse(f"{where}.{joint.name}.home_rad", span, joint.home_rad)
+        if joint.park_rad is not None and not joint.lower_rad <= joint.park_rad <= joint.upper_rad:
+            raise refuse(f"{where}.{joint.name}.park_rad", f"{joint.lower_rad} to {joint.upper_rad}", joint.park_rad)
     if not any(joint.controlled for joint in profile.joints):
         raise refuse(f"{where}.joints", "at least one controlled joint", names)
     if abs(profile.bus_hz / profile.policy_hz - profile.ticks_per_step) > 1e-9:

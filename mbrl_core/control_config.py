@@ -7,12 +7,13 @@ from mbrl_core.config import setting
 
 
 class Mode(Enum):
-    """What the loop is at; mbrl_msgs/SafetyStatus calls resetting and braking moving, too."""
+    """What the loop is at; mbrl_msgs/SafetyStatus calls resetting, parking and braking moving, too."""
 
     INACTIVE = "inactive"
     HOLDING = "holding"
     RESETTING = "resetting"
     MOVING = "moving"
+    PARKING = "parking"
     BRAKING = "braking"
     LATCHED = "latched"
 
@@ -36,6 +37,27 @@ class ControlConfig:
     settle_s: float = setting(0.25, doc="rest at home before an episode", unit="s, robot", low=0, high=10)
     reset_tolerance_rad: float = setting(0.1, doc="distance from home that counts as home", unit="rad", low=0.001)
     reset_timeout_s: float = setting(15.0, doc="latch when home is not reached in time", unit="s, robot", low=1)
+    park_timeout_s: float = setting(
+        15.0, doc="give up parking when it takes longer: latch", unit="s, robot", low=1, high=60
+    )
+    on_shutdown: str = setting(
+        "hold",
+        doc="end of an arm that is well: hold where it is, park and hold, or park and go limp (it may fall there)",
+        one_of=("hold", "park", "limp"),
+    )
+    estop_timeout_s: float = setting(
+        0.0,
+        doc="longest silence on emergency_stop, which then counts as pressed; 0 = nobody need publish there",
+        unit="s, wall",
+        low=0,
+        high=10,
+    )
+    stamp_ahead_s: float = setting(
+        0.1, doc="refuse actions whose stamp is this far in the future", unit="s, wall", low=0, high=10
+    )
+    check_stamps: bool = setting(
+        True, doc="refuse actions by their stamps; off where the policy's machine has another clock"
+    )
     max_bus_errors: int = setting(3, doc="failed cycles in a row that latch", low=1, high=100)
 
 

@@ -1,35 +1,33 @@
-"""The control loop: reads the bus, runs episodes, interpolates actions, and sends only what the safety function passed.
+"""The control loop: reads the bus, runs episodes, supervises, and sends only what the safety function passed.
 
-Modes: inactive (reads only), holding, resetting (on the way home), moving (an episode), latched (holds until re-armed).
-Nothing moves unless `start` was called, and then only while fresh actions answer the current observation: after
-`command_timeout_s` without one, on the wall's monotonic clock, the arm brakes, holds and latches.
+Modes: inactive (reads only), holding, resetting (on the way home), moving (an episode), parking (on the way to rest),
+latched (holds until re-armed). Nothing moves unless it was asked to, and in an episode only while fresh actions answer
+the current observation: after `command_timeout_s` without one, on the wall's monotonic clock, the arm brakes, holds and
+latches.
 """
 
-import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-
-import numpy as np
 
 from mbrl_core.action_mailbox import ActionMailbox
+from mbrl_core.call_queue import ANSWER_S, CallQueue
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters, Mode
-from mbrl_core.disagreement_gate import share_allowed
-from mbrl_core.episode_recorder import EpisodeRecorder
+from mbrl_core.emergency_stop import EmergencyStop
+from mbrl_core.episode_run import EpisodeRun
 from mbrl_core.guarded_arm import GuardedArm
+from mbrl_core.homing import Homing
 from mbrl_core.kinematics import Chain
-from mbrl_core.policy_step import PolicyStep
-from mbrl_core.robots.errors import NotConnected, RobotError
+from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
-from mbrl_core.safety import Limits, Reason, approach
+from mbrl_core.safety import Limits, Reason
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
+from mbrl_core.types import Episode, Observation, Vector
 
-ANSWER_S = 5.0  # wall time that the loop has to carry out what it was asked
 SHORTEST_CYCLE = 0.8  # of a period: a loop that is late catches up no faster, and never with a burst of commands
+PARK_SHARE = 0.5  # of the speed limits: nobody expects this motion
 
 
 class ControlLoop:
@@ -44,84 +42,92 @@ class ControlLoop:
         on_observation: Callable[[Observation], None],
         on_episode: Callable[[Episode], None],
         on_reading: Callable[[ArmReading], None] = lambda reading: None,
+        emergency_stop: EmergencyStop | None = None,
     ) -> None:
         """Prepare the loop; `run` starts it. The callbacks are called from the loop's thread and must be quick."""
-        self._task, self._config = task, config
-        self._on_observation, self._on_episode, self._on_reading = on_observation, on_episode, on_reading
-        self._profile, self._limits = task.profile, Limits.of(task.profile)
-        self._controlled = task.profile.controlled
+        self._config, self._on_reading, self._profile = config, on_reading, task.profile
         self._home = task.profile.vector("home_rad")
         self._tick_s = 1.0 / task.profile.bus_hz  # robot time
-        self._rng = np.random.default_rng(config.seed)
-        self._calls: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+        self._calls = CallQueue()
         self._closing = threading.Event()
-        self.mailbox = ActionMailbox(task.action_dim)
+        bounds = {"oldest_s": config.command_timeout_s, "ahead_s": config.stamp_ahead_s} if config.check_stamps else {}
+        self.mailbox = ActionMailbox(task.action_dim, **bounds)
         self.counters = Counters()
+        self._emergency_stop = emergency_stop or EmergencyStop(config.estop_timeout_s)
         self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip)
+        self._episode = EpisodeRun(
+            task, config, self.counters, self.mailbox, on_observation=on_observation, on_episode=on_episode
+        )
         self.mode, self.reason = Mode.INACTIVE, ""
         self._latched = ""  # why; kept through deactivation
-        self._seq = 0
-        self._step = PolicyStep()
-        self._recorder: EpisodeRecorder | None = None
-        self._goal = np.zeros(task.goal_dim)
-        self._reset_began_s = self._home_since_s = self._reset_s = 0.0
-        self._again = True
+        self._way: Homing | None = None  # while resetting or parking
+        self._arrive: Callable[[ArmReading], Vector] = self._hold  # what comes at its end
+        self._leaving = False  # a deactivation is under way
         self._command: dict[Mode, Callable[[ArmReading], Vector]] = {
             Mode.HOLDING: self._hold,
             Mode.BRAKING: self._hold,
             Mode.LATCHED: self._hold,
-            Mode.RESETTING: self._go_home,
+            Mode.RESETTING: self._travel,
+            Mode.PARKING: self._travel,
             Mode.MOVING: self._follow_policy,
         }
+
+    @property
+    def share(self) -> float:
+        """Of its speed that warm servos leave the arm, in (0, 1]."""
+        return self._arm.share
 
     # ---- what others may ask; each is carried out between two cycles and raises what it refuses
 
     def activate(self) -> None:
         """Hold the arm where it is. Raises ValueError when it is found outside its limits (start-up guard)."""
-        self._ask(self._activate)
+        self._calls.ask(self._activate)
 
-    def deactivate(self) -> None:
-        """End the episode under way, brake, and leave the servos holding."""
-        self._ask(self._begin_deactivate)
-        slowest_s = float((self._limits.velocity / self._limits.acceleration).max()) / self._config.speed
-        end_s = time.monotonic() + slowest_s + ANSWER_S
-        while self.mode is Mode.BRAKING and time.monotonic() < end_s:
+    def deactivate(self, cut_short: threading.Event | None = None) -> None:
+        """End the episode under way, and leave the arm as `on_shutdown` says; a latched one brakes and holds.
+
+        Args:
+          cut_short: once set, an arm that is parking brakes and holds where it is.
+        """
+        self._calls.ask(self._begin_deactivate)
+        parking_s = 0.0 if self._config.on_shutdown == "hold" else self._config.park_timeout_s
+        limits = Limits.of(self._profile)
+        slowest_s = parking_s + float((limits.velocity / limits.acceleration).max())
+        end_s = time.monotonic() + slowest_s / self._config.speed + ANSWER_S
+        while self._leaving and time.monotonic() < end_s:
+            if self.mode is Mode.PARKING and cut_short is not None and cut_short.is_set():
+                self._calls.ask(lambda: self._stop_moving("parking was cut short"))
             time.sleep(0.002)
 
     def start(self) -> None:
-        """Begin episodes. Raises ValueError unless the arm is holding and budget is left."""
-        self._ask(lambda: self._begin_reset(again=True))
+        """Begin episodes. Raises ValueError unless the arm is holding, budget is left and no stop is pressed."""
+        self._calls.ask(lambda: self._begin_reset(again=True))
 
     def reset(self) -> None:
-        """Go home and hold. Raises ValueError unless the arm is holding."""
-        self._ask(lambda: self._begin_reset(again=False))
+        """Go home and hold. Raises ValueError unless the arm is holding and no stop is pressed."""
+        self._calls.ask(lambda: self._begin_reset(again=False))
+
+    def park(self) -> None:
+        """End the episode under way, go slowly to where the arm rests, and hold. Raises ValueError as `reset`."""
+        self._calls.ask(self._park)
 
     def stop(self) -> None:
-        """End the episode under way and hold."""
-        self._ask(lambda: self._stop_moving("stopped"))
+        """End the episode under way, or whatever else moves the arm, and hold."""
+        self._calls.ask(lambda: self._stop_moving("stopped"))
 
     def rearm(self) -> None:
         """Release the latch and hold where the arm is now.
 
         Raises:
-          ValueError: nothing is latched, or the arm is outside its limits (start-up guard).
+          ValueError: nothing is latched, the emergency stop is pressed or silent, or the arm is outside its limits
+            (start-up guard).
           RobotError: the arm does not answer; it stays latched.
         """
-        self._ask(self._rearm)
+        self._calls.ask(self._rearm)
 
     def close(self) -> None:
         """Make `run` return after the cycle under way; the arm keeps holding its last target."""
         self._closing.set()
-
-    def _ask(self, call: Callable[[], None]) -> None:
-        """Have the loop carry out a call; one that is not begun in time is taken back."""
-        answer: Future[None] = Future()
-        self._calls.put((call, answer))
-        try:
-            answer.result(timeout=ANSWER_S)
-        except (TimeoutError, CancelledError) as error:
-            answer.cancel()
-            raise NotConnected(f"control loop: expected an answer within {ANSWER_S} s, got none") from error
 
     # ---- the loop
 
@@ -136,10 +142,12 @@ class ControlLoop:
                 self._cycle()
         except Exception as error:
             self._brake(period_s)
+            self._leaving = False
             self._latch(f"control loop: {type(error).__name__}: {error}")
             raise
         finally:
-            self._finish_episode("shut down")
+            self._episode.finish("shut down")
+            self._leaving = False
 
     def _wait(self, due_s: float, period_s: float) -> float:
         """Sleep until a cycle is due; returns when it was due, or now when more than a whole cycle was missed."""
@@ -155,37 +163,33 @@ class ControlLoop:
 
     def _cycle(self) -> None:
         self.counters.cycles += 1
-        self._serve_calls()
+        self._calls.serve()
         reading = self._arm.read()
         if reading is not None:
             self._on_reading(reading)
         if self.mode is Mode.INACTIVE:
             return
-        if self._arm.lost or self._arm.complaint:
-            self._latch(self._arm.complaint or self._arm.problem)
+        self._supervise()
         if reading is None:
             self._arm.pause()
-            self._step.flags |= StepFlag.GAP
+            self._episode.mark_gap()
         else:
             self._send(self._command[self.mode](reading))
         if self.mode is Mode.BRAKING and self._is_at_rest():
-            self._set(Mode.INACTIVE, "deactivated")
+            self._leave("deactivated")
 
-    def _serve_calls(self) -> None:
-        while not self._calls.empty():
-            call, answer = self._calls.get()
-            if not answer.set_running_or_notify_cancel():
-                continue
-            try:
-                call()
-            except (ValueError, RobotError) as error:
-                answer.set_exception(error)
-            else:
-                answer.set_result(None)
+    def _supervise(self) -> None:
+        """Stop the arm where it is, or park it, where something says so that nobody asked for."""
+        lost = self._arm.problem if self._arm.lost else ""
+        trouble = self._emergency_stop.trouble() or self._arm.complaint or lost
+        if trouble:
+            self._latch(trouble)
+        elif self._arm.hot and self.mode in (Mode.HOLDING, Mode.RESETTING, Mode.MOVING):
+            self._park_and_latch(self._arm.hot)
 
     def _send(self, command: Vector) -> None:
         if not self._arm.send(command):
-            self._step.flags |= StepFlag.GAP
+            self._episode.mark_gap()
         elif self._arm.sent is not None and self._arm.sent.reason & Reason.NOT_FINITE:
             self._latch("command: expected finite joint targets, got NaN or infinity")
 
@@ -207,186 +211,155 @@ class ControlLoop:
         del reading
         return self._position()
 
-    def _go_home(self, reading: ArmReading) -> Vector:
+    def _travel(self, reading: ArmReading) -> Vector:
+        """Follow the way under way; at its end comes what it was begun for."""
+        if self._way is None or self._arm.sent is None:
+            return self._position()
         now_s = self._robot_time(reading)
-        at_home = (
-            np.abs(self._position() - self._home).max() < 1e-6
-            and np.abs(reading.position - self._home).max() < self._config.reset_tolerance_rad
-        )
-        if not at_home:
-            self._home_since_s = now_s
-        if now_s - self._reset_began_s > self._config.reset_timeout_s:
-            worst = int(np.abs(reading.position - self._home).argmax())
-            joint = self._profile.joints[worst]
-            self._latch(f"reset: {joint.name}: expected {joint.home_rad} rad, got {reading.position[worst]:.3f} rad")
+        problem = self._way.look(reading, self._position(), now_s)
+        if problem:
+            self._latch(problem)
             return self._position()
-        if now_s - self._home_since_s < self._config.settle_s:
-            return self._toward_home()
-        if not self._again:
-            self._set(Mode.HOLDING, "home")
-            return self._position()
-        self._begin_episode(reading)
-        return self._follow_policy(reading)
-
-    def _toward_home(self) -> Vector:
-        if self._arm.sent is None:
-            return self._home
-        return approach(self._home, self._arm.sent, self._tick_s, self._limits)
+        return self._arrive(reading) if self._way.settled(now_s) else self._way.command(self._arm.sent, self._arm.share)
 
     def _follow_policy(self, reading: ArmReading) -> Vector:
-        if self._step.tick == self._profile.ticks_per_step:
-            self._close_step(reading)
-            if self.mode is not Mode.MOVING:
-                return self._hold(reading)
-        if self._step.tick == 0:
-            self._show(reading)
-        command: Vector = self._position().copy()
-        self._take_action(command[self._controlled])
-        left = self._profile.ticks_per_step - self._step.tick
-        self._step.tick += 1
-        if self._step.target is not None:
-            command[self._controlled] += (self._step.target - command[self._controlled]) / left
-        elif self.mailbox.silent_s() > self._config.command_timeout_s:
-            self.counters.watchdog_trips += 1
-            self._latch(f"watchdog: no fresh action for {self._config.command_timeout_s} s")
+        ended = self._episode.close_step(reading, self._position())
+        if ended:
+            self._end_episode(ended)
+            return self._position()
+        command = self._episode.follow(reading, self._position(), self._arm.share)
+        self.reason = self._episode.reason
+        trouble = self._episode.fault or self.mailbox.fight()
+        if trouble:
+            self._latch(trouble)
         return command
-
-    def _show(self, reading: ArmReading) -> None:
-        """Publish the observation of a new step and give the policy half a cycle to answer it."""
-        self._seq += 1
-        recorder = self._recorder
-        first = recorder is not None and recorder.steps == 0
-        self.mailbox.expect(self._seq, self.counters.episodes, restart=first)
-        self._on_observation(
-            Observation(
-                seq=self._seq,
-                episode=self.counters.episodes,
-                state=self._state(reading),
-                goal=self._goal,
-                first=first,
-            )
-        )
-        self.mailbox.wait(0.5 * self._tick_s / self._config.speed)
-
-    def _take_action(self, target: Vector) -> None:
-        if self._step.action is not None:
-            return
-        self._step.action = action = self.mailbox.take()
-        if action is None:
-            return
-        self._step.share = self._allow(action)
-        asked = self._step.share * np.clip(action.action, -1.0, 1.0)  # cut first: half of a drawn 3 must not stay 1
-        self._step.target = self._task.increment.next_target(target, asked)
-        if self._step.tick > 0:
-            self._step.flags |= StepFlag.LATE
-            self.counters.late += 1
-
-    def _allow(self, action: Action) -> float:
-        """Ask the disagreement gate, count what it answers and say why."""
-        share = share_allowed(action.disagreement, action.slow_above, action.hold_above)
-        self.counters.slowed += share < 1.0
-        self.counters.held += share == 0.0
-        bounds = f"slows above {action.slow_above:g}, holds from {action.hold_above:g}"
-        self.reason = "" if share == 1.0 else f"disagreement {action.disagreement:g}: {bounds}"
-        return share
-
-    def _close_step(self, reading: ArmReading) -> None:
-        step, self._step = self._step, PolicyStep()
-        if self._recorder is None:
-            return
-        if step.action is None:
-            step.flags |= StepFlag.GAP
-        state, stamp_s = self._state(reading), self._robot_time(reading)
-        self._recorder.add(step.action, step.flags, state, stamp_s, share=step.share)
-        self.counters.real_steps += 1
-        budget = self._config.max_steps
-        if self._recorder.steps == self._task.steps:
-            self._end_episode(TIME_LIMIT, reading)
-        elif budget and self.counters.real_steps >= budget:
-            self._end_episode("step budget", reading)
 
     # ---- transitions between modes
 
-    def _begin_episode(self, reading: ArmReading) -> None:
-        self._goal = self._task.sample_goal(self._rng, 1)[0]
-        self._step = PolicyStep()
-        now_s = self._robot_time(reading)
-        self._reset_s = now_s - self._reset_began_s
-        self._recorder = EpisodeRecorder(
-            self._task, episode=self.counters.episodes, goal=self._goal, state=self._state(reading), stamp_s=now_s
-        )
+    def _begin_episode(self, reading: ArmReading) -> Vector:
+        reset_s = self._robot_time(reading) - self._way.began_s if self._way else 0.0
+        self._episode.begin(reading, self._position(), reset_s)
         self._set(Mode.MOVING, "")
+        return self._follow_policy(reading)
 
-    def _end_episode(self, reason: str, reading: ArmReading) -> None:
-        self._finish_episode(reason)
-        if self._is_spent():
-            self._set(Mode.HOLDING, self._spent())
+    def _end_episode(self, reason: str) -> None:
+        self._episode.finish(reason)
+        if self._episode.spent:
+            self._set(Mode.HOLDING, self._episode.spent)
         else:
-            self._reset_began_s = self._home_since_s = self._robot_time(reading)
-            self._set(Mode.RESETTING, "")
+            self._set_out(Mode.RESETTING, "", self._begin_episode)
 
-    def _is_spent(self) -> bool:
-        steps, episodes = self.counters.real_steps, self.counters.episodes
-        return (0 < self._config.max_steps <= steps) or (0 < self._config.episodes <= episodes)
+    def _set_out(self, mode: Mode, reason: str, arrive: Callable[[ArmReading], Vector]) -> None:
+        """Begin the way home, or to where the arm parks."""
+        assert self._arm.reading is not None  # whoever calls this has seen one
+        began_s = self._robot_time(self._arm.reading)
+        if mode is Mode.PARKING:
+            pose, what, share, timeout_s = self._profile.park_rad, "park", PARK_SHARE, self._config.park_timeout_s
+        else:
+            pose, what, share, timeout_s = self._home, "reset", 1.0, self._config.reset_timeout_s
+        self._way = Homing(
+            self._profile, self._config, pose, what=what, began_s=began_s, timeout_s=timeout_s, share=share
+        )
+        self._arrive = arrive
+        self._set(mode, reason)
 
-    def _spent(self) -> str:
-        return f"budget used: {self.counters.real_steps} steps, {self.counters.episodes} episodes"
+    def _hold_at_end(self, reason: str) -> Callable[[ArmReading], Vector]:
+        def arrive(reading: ArmReading) -> Vector:
+            self._set(Mode.HOLDING, reason)
+            return self._hold(reading)
 
-    def _finish_episode(self, reason: str) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is None or recorder.steps == 0:
-            return
-        self.counters.episodes += 1
-        episode = recorder.finish(reason, reset_s=self._reset_s)
-        self.counters.clamped += int((episode.flags & StepFlag.CLAMPED > 0).sum())
-        self._on_episode(episode)
+        return arrive
 
     def _begin_reset(self, *, again: bool) -> None:
         if self.mode is not Mode.HOLDING or self._arm.reading is None:
             raise refuse("start", "a holding arm", f"{self.mode.value}: {self.reason}")
-        if again and self._is_spent():
-            raise refuse("start", "budget left (max_steps, episodes)", self._spent())
-        self._again = again
-        self._reset_began_s = self._home_since_s = self._robot_time(self._arm.reading)
-        self._set(Mode.RESETTING, "")
+        self._refuse_pressed_stop("start")
+        if again and self._episode.spent:
+            raise refuse("start", "budget left (max_steps, episodes)", self._episode.spent)
+        self._set_out(Mode.RESETTING, "", self._begin_episode if again else self._hold_at_end("home"))
+
+    def _park(self) -> None:
+        if self.mode not in (Mode.HOLDING, Mode.RESETTING, Mode.MOVING) or self._arm.reading is None:
+            raise refuse("park", "an arm that holds or moves", f"{self.mode.value}: {self.reason}")
+        self._refuse_pressed_stop("park")
+        self._episode.finish("parked")
+        self._set_out(Mode.PARKING, "", self._hold_at_end("parked"))
+
+    def _park_and_latch(self, reason: str) -> None:
+        """Bring an arm to rest that can still be moved, and should no more be."""
+
+        def arrive(reading: ArmReading) -> Vector:
+            self._latch(reason)
+            return self._hold(reading)
+
+        self._episode.finish(reason)
+        self._set_out(Mode.PARKING, reason, arrive)
 
     def _stop_moving(self, reason: str) -> None:
-        self._finish_episode(reason)
-        if self.mode in (Mode.MOVING, Mode.RESETTING):
+        self._episode.finish(reason)
+        if self._leaving:
+            self._set(Mode.BRAKING, reason)
+        elif self.mode is Mode.PARKING and self._arm.hot:
+            self._latch(self._arm.hot)
+        elif self.mode in (Mode.MOVING, Mode.RESETTING, Mode.PARKING):
             self._set(Mode.HOLDING, reason)
+
+    def _refuse_pressed_stop(self, what: str) -> None:
+        trouble = self._emergency_stop.trouble()
+        if trouble:
+            raise refuse(what, "a released emergency stop", trouble)
 
     def _activate(self) -> None:
         if self.mode is not Mode.INACTIVE:
             raise refuse("activate", "an inactive arm", self.mode.value)
+        self._refuse_pressed_stop("activate")
         self._arm.engage()
         self._set(*((Mode.LATCHED, self._latched) if self._latched else (Mode.HOLDING, "activated")))
 
     def _begin_deactivate(self) -> None:
-        self._stop_moving("deactivated")
-        if self.mode is not Mode.INACTIVE:
+        if self.mode is Mode.INACTIVE or self._leaving:
+            return
+        self._episode.finish("deactivated")
+        self._leaving = True
+        parks = self._config.on_shutdown != "hold" and self.mode is not Mode.LATCHED
+        if parks and self._arm.reading is not None and not self._emergency_stop.trouble():
+            self._set_out(Mode.PARKING, "deactivating", self._leave_parked)
+        else:
             self._set(Mode.BRAKING, "deactivating")
+
+    def _leave_parked(self, reading: ArmReading) -> Vector:
+        if self._config.on_shutdown != "limp":
+            self._leave("parked")
+            return self._hold(reading)
+        try:
+            self._arm.release()
+        except RobotError as error:
+            self._latch(f"park: {error}")
+        else:
+            self._leave("parked, torque is off")
+        return self._hold(reading)
+
+    def _leave(self, reason: str) -> None:
+        self._set(Mode.INACTIVE, reason)
+        self._leaving = False
 
     def _rearm(self) -> None:
         if self.mode is not Mode.LATCHED:
             raise refuse("rearm", "a latched arm", self.mode.value)
+        self._refuse_pressed_stop("rearm")
         self._arm.engage()
         self._latched = ""
         self._set(Mode.HOLDING, "re-armed")
 
     def _latch(self, reason: str) -> None:
+        """Brake and hold until somebody re-arms; an arm that is being deactivated goes on with that where it is."""
         if not self._latched:
             self._latched = reason
-            self._finish_episode(reason)
-        if self.mode is not Mode.BRAKING:
-            self._set(Mode.LATCHED, self._latched)
+            self._episode.finish(reason)
+        self._set(Mode.BRAKING if self._leaving else Mode.LATCHED, self._latched)
 
     def _set(self, mode: Mode, reason: str) -> None:
         self.mode, self.reason = mode, reason
-
-    def _state(self, reading: ArmReading) -> Vector:
-        index = self._controlled
-        target = self._position()[index]
-        return np.asarray(self._task.state(reading.position[index], reading.velocity[index], target))
 
     def _robot_time(self, reading: ArmReading) -> float:
         return reading.stamp_s * self._config.speed

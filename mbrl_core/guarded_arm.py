@@ -2,8 +2,9 @@
 
 Four rules. What was not written is not recorded as sent. After a cycle without a reading nothing is written until the
 servos have said that their torque is still on: one that lost power comes back limp, and a goal would throw it to where
-it was. A warm servo slows the arm, and one that suffers is a `complaint`, for the loop to stop on (`health.py`). After
-too many failures in a row nothing is written at all until `engage`.
+it was. A servo that suffers is a `complaint`, for the loop to stop on, one that is `hot` a reason to park, and `share`
+is what warm ones leave of the speed (`health.py`). After too many failures in a row nothing is written at all until
+`engage`.
 """
 
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class GuardedArm:
     ) -> None:
         """Take the driver; `tip` is the forward kinematics over all joints, (J_all,) rad to (3,) m."""
         self._arm, self._profile, self._config, self._counters, self._tip = arm, profile, config, counters, tip
-        self._full = self._limits = Limits.of(profile)
+        self._limits = Limits.of(profile)
         self._tolerances = Tolerances.of(profile)
         self._health: Health | None = None  # from the first reading after `engage`
         self._tick_s = 1.0 / profile.bus_hz
@@ -45,7 +46,9 @@ class GuardedArm:
         self.sent: Sent | None = None
         self.reading: ArmReading | None = None
         self.problem = ""  # the last failure
-        self.complaint = ""  # why the arm must stop, by its own last reading
+        self.complaint = ""  # why the arm must stop where it is, by its own last reading
+        self.hot = ""  # why it must park
+        self.share = 1.0  # of its speed, which whoever commands it has to keep to
 
     @property
     def lost(self) -> bool:
@@ -61,14 +64,14 @@ class GuardedArm:
         """
         reading = self._arm.read()
         self._guard_startup(reading)
-        self._judge(Health.begin(reading, reading.position), reading, reading.position)
-        if self.complaint:
-            raise Fault(self.complaint)
+        self._judge(Health.begin(reading, reading.position, self._tolerances), reading, reading.position)
+        if self.complaint or self.hot:
+            raise Fault(self.complaint or self.hot)
         self._arm.enable_torque()
         goal = self._arm.read_goal()
         held = bool(np.abs(goal - reading.position).max() < HELD_RAD)
         self.sent, self.reading = Sent.at_rest(goal if held else reading.position), reading
-        self._health = Health.begin(reading, self.sent.position)
+        self._health = Health.begin(reading, self.sent.position, self._tolerances)
         self._failed_reads = self._failed_writes = 0
         self._must_check_torque = False
 
@@ -108,12 +111,17 @@ class GuardedArm:
         if self.sent is not None:
             self.sent = Sent.at_rest(self.sent.position)
 
+    def release(self) -> None:
+        """Let the arm go limp: it falls, unless it was parked where it cannot. Raises RobotError; see `Robot`."""
+        self.sent = self._health = None
+        self._arm.disable_torque()
+
     def _judge(self, health: Health, reading: ArmReading, target: Vector) -> Health:
-        """Take what a reading says: a complaint, and the speed that is left. Raises StaleState for an untrue one."""
+        """Take what a reading says: complaints, and the speed that is left. Raises StaleState for an untrue one."""
         after, verdict = judge(health, reading, target, self._tolerances, self._config.speed)
         if verdict.objection:
             raise StaleState(verdict.objection)
-        self.complaint, self._limits = verdict.complaint, self._full.slowed(verdict.share)
+        self.complaint, self.hot, self.share = verdict.complaint, verdict.hot, verdict.share
         return after
 
     def _check_torque(self) -> None:

@@ -1,7 +1,8 @@
 """What an arm's own measurements say of its health: pure functions from one cycle's reading to a verdict.
 
-Two kinds of answer. A reading that cannot be true (not finite, or a jump that no motor makes) is an objection to the
-sample. A true reading of a servo that suffers is a complaint, which stops the arm; warmth alone slows it first.
+Three kinds of answer. A reading that cannot be true (not finite, or a jump that no motor makes) is an objection to the
+sample. A true reading of a servo that suffers is a complaint, which stops the arm where it is. Warmth slows it first;
+a hot arm is still sound, and parks: where it stands it would go on carrying its weight.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ JUMP_RAD = 0.05  # beyond that: play and noise
 STILL_RAD_S = 0.05  # a joint slower than this does not turn
 FULL_LOAD = 0.95  # of the drive: what counts as a stall where no current is measured
 FOLLOWED_RAD = 0.01  # motion that shows that an encoder lives
-UNFOLLOWED_RAD = 0.15  # a target this far on, and no motion: stuck joint or dead encoder
+UNFOLLOWED_RAD = 0.15  # a target this far on, and neither motion nor effort: no drive, or a dead encoder
+PUSHING = 0.3  # effort, over that of the last motion, of a motor that strives for its target
 VOLTAGE_CYCLES = 10  # out of range in a row: shorter dips are the motors' own
 SLOWEST = 0.25  # share of its speed that a hot arm keeps until it stops
 
@@ -56,13 +58,14 @@ class Health:
     stalled_s: Vector  # how long each joint has drawn too much without turning
     odd_voltage: Vector  # cycles in a row
     seen: Vector  # rad, where each joint last was seen to move to
-    target: Vector  # rad, where it was told to be then
+    effort: Vector  # share of what a stall takes, in [0, 1] or so, that it took then; NaN where nothing measures it
+    target: Vector  # rad, where it was told to be then, or when its motor last was seen to push
 
     @staticmethod
-    def begin(reading: ArmReading, target: Vector) -> "Health":
+    def begin(reading: ArmReading, target: Vector, tolerances: Tolerances) -> "Health":
         """Nothing is held against the arm yet; `target` is where it is told to be, (J_all,) rad."""
-        none = np.zeros(len(reading.position))
-        return Health(reading.stamp_s, reading.position, none, none, reading.position, np.asarray(target))
+        none, effort = np.zeros(len(reading.position)), _effort(reading, tolerances)
+        return Health(reading.stamp_s, reading.position, none, none, reading.position, effort, np.asarray(target))
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,14 @@ class Verdict:
 
     Attributes:
       objection: why it cannot be true; empty where it can.
-      complaint: why the arm must stop; empty where it need not.
+      complaint: why the arm must stop where it is; empty where it need not.
+      hot: why it must park; empty where it need not.
       share: of its speed that the arm may use, in [SLOWEST, 1].
     """
 
     objection: str = ""
     complaint: str = ""
+    hot: str = ""
     share: float = 1.0
 
 
@@ -104,7 +109,9 @@ def judge(
         share = (tolerances.hot_c - reading.temperature_c) / (tolerances.hot_c - tolerances.warm_c)
     worst = float(np.nan_to_num(share, nan=1.0, posinf=1.0).min())
     return after, Verdict(
-        complaint=_complaint(after, reading, target, tolerances), share=float(np.clip(worst, SLOWEST, 1.0))
+        complaint=_complaint(after, reading, target, tolerances),
+        hot=_hot(reading, tolerances),
+        share=float(np.clip(worst, SLOWEST, 1.0)),
     )
 
 
@@ -119,14 +126,14 @@ def _objection(health: Health, reading: ArmReading, names: tuple[str, ...], elap
     return f"{names[worst]}: expected at most {reach:.2f} rad since the last reading, got a jump of {jump[worst]:.2f}"
 
 
-def _remember(
-    health: Health, reading: ArmReading, target: Vector, tolerances: Tolerances, elapsed_s: float
-) -> Health:
+def _remember(health: Health, reading: ArmReading, target: Vector, tolerances: Tolerances, elapsed_s: float) -> Health:
     current, load = np.abs(reading.current_a), np.abs(reading.load)
     strained = np.where(np.isnan(current), load > FULL_LOAD, current > tolerances.stall_current_a)
     stalled = strained & (np.abs(reading.velocity) < STILL_RAD_S)
     odd = (reading.voltage_v < tolerances.min_voltage_v) | (reading.voltage_v > tolerances.max_voltage_v)
-    moved = np.abs(reading.position - health.seen) > FOLLOWED_RAD
+    moved, effort = np.abs(reading.position - health.seen) > FOLLOWED_RAD, _effort(reading, tolerances)
+    # a motor that strives after its target, and stands, has met something: a grip, or a stall, which has its own limit
+    pushing = np.abs(effort - health.effort) > PUSHING
     return replace(
         health,
         stamp_s=reading.stamp_s,
@@ -134,8 +141,23 @@ def _remember(
         stalled_s=np.where(stalled, health.stalled_s + elapsed_s, 0.0),
         odd_voltage=np.where(odd, health.odd_voltage + 1, 0),
         seen=np.where(moved, reading.position, health.seen),
-        target=np.where(moved, target, health.target),
+        effort=np.where(moved, effort, health.effort),
+        target=np.where(moved | pushing, target, health.target),
     )
+
+
+def _effort(reading: ArmReading, tolerances: Tolerances) -> Vector:
+    """What the motors exert: current by stall current, or the drive where no current is measured: (J_all,)."""
+    current = np.abs(reading.current_a) / tolerances.stall_current_a
+    return np.asarray(np.where(np.isnan(reading.current_a), np.abs(reading.load), current))
+
+
+def _hot(reading: ArmReading, tolerances: Tolerances) -> str:
+    """The first joint that is too hot to go on."""
+    for name, warmth, hot in zip(tolerances.names, reading.temperature_c, tolerances.hot_c, strict=True):
+        if warmth >= hot:
+            return f"{name}: expected below {hot:g} degC, got {warmth:g}: let it cool"
+    return ""
 
 
 def _complaint(health: Health, reading: ArmReading, target: Vector, tolerances: Tolerances) -> str:
@@ -149,18 +171,16 @@ def _complaint(health: Health, reading: ArmReading, target: Vector, tolerances: 
 
 def _expected_of(joint: int, health: Health, reading: ArmReading, target: Vector, tolerances: Tolerances) -> str:
     """What was expected of a joint and what it does instead, the servo's own words first; empty where it is well."""
-    status, warmth, voltage = int(reading.status[joint]), reading.temperature_c[joint], reading.voltage_v[joint]
-    low, high, hot = tolerances.min_voltage_v[joint], tolerances.max_voltage_v[joint], tolerances.hot_c[joint]
+    status, voltage = int(reading.status[joint]), reading.voltage_v[joint]
+    low, high = tolerances.min_voltage_v[joint], tolerances.max_voltage_v[joint]
     stalled_s, most_s = health.stalled_s[joint], tolerances.stall_s[joint]
     unfollowed = abs(target[joint] - health.target[joint])
     if status:
         return f"a servo without faults, got {ServoFault(status)!s}"
-    if warmth >= hot:
-        return f"below {hot:g} degC, got {warmth:g}: let it cool"
     if health.odd_voltage[joint] >= VOLTAGE_CYCLES:
         return f"{low:g} to {high:g} V, got {voltage:g}: check the supply"
     if stalled_s >= most_s:
         return f"a stall of less than {most_s:g} s, got {stalled_s:.2f} s: is it blocked?"
     if unfollowed > UNFOLLOWED_RAD:
-        return f"to follow its target, got no motion for {unfollowed:.2f} rad of it: blocked, or a dead encoder"
+        return f"to follow its target, got no motion for {unfollowed:.2f} rad of it: no drive, or a dead encoder"
     return ""

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mbrl_core.action_mailbox import ActionMailbox
+from mbrl_core.action_mailbox import ActionMailbox, Sender
 from mbrl_core.types import Action
 
 
@@ -68,3 +68,42 @@ def test_refused_actions_do_not_feed_the_watchdog(mailbox):
     before = mailbox.silent_s()
     mailbox.offer(answer(seq=7))
     assert mailbox.silent_s() >= before
+
+
+ONE, OTHER = Sender(b"1", "/policy"), Sender(b"2", "/other")
+
+
+def test_who_answers_first_acts_in_the_episode_and_a_second_sender_is_refused_and_named(mailbox):
+    """Fault 12."""
+    assert mailbox.offer(answer(), sender=ONE)
+    assert mailbox.fight() == ""
+    mailbox.take()
+    mailbox.expect(2, 0, restart=False)
+    assert not mailbox.offer(answer(seq=2), sender=OTHER)
+    assert mailbox.refused == {"second publisher": 1}
+    assert mailbox.fight() == "actions: expected one publisher, /policy, got a second one, /other"
+    assert mailbox.offer(answer(seq=2), sender=ONE)
+
+
+def test_a_new_episode_may_have_another_sender(mailbox):
+    mailbox.offer(answer(), sender=ONE)
+    mailbox.offer(answer(), sender=OTHER)
+    mailbox.expect(2, 1, restart=True)
+    assert mailbox.fight() == ""
+    assert mailbox.offer(answer(seq=2, episode=1), sender=OTHER)
+    assert mailbox.fight() == ""
+
+
+@pytest.mark.parametrize(
+    ("age_s", "reason"),
+    [(0.16, "stale stamp"), (3600.0, "stale stamp"), (np.nan, "stale stamp"), (-0.11, "future stamp")],
+)
+def test_stamps_far_from_now_are_refused_although_the_number_fits(age_s, reason):
+    """Faults 10 and 11."""
+    mailbox = ActionMailbox(2, oldest_s=0.15, ahead_s=0.1)
+    mailbox.expect(1, 0, restart=True)
+    assert not mailbox.offer(answer(), age_s=age_s)
+    assert mailbox.refused == {reason: 1}
+    for good in (0.14, -0.09):
+        mailbox.expect(1, 0, restart=True)
+        assert mailbox.offer(answer(), age_s=good)

@@ -5,64 +5,13 @@ import time
 
 import numpy as np
 import pytest
-from fakes.ideal_arm import IdealArm
+from fakes.loop_rig import CONTROLLED, HOME, PROFILE, TASK, Rig, ones, zeros
 
-from mbrl_core.arm import load_profile
-from mbrl_core.control_config import ControlConfig, Mode
-from mbrl_core.control_loop import ControlLoop
+from mbrl_core.control_config import Mode
 from mbrl_core.robots.errors import Fault, NotConnected
-from mbrl_core.tasks.reach import ReachConfig, ReachTask
-from mbrl_core.types import Action, StepFlag
-from mbrl_sim import profile_path
+from mbrl_core.types import StepFlag
 
 pytestmark = pytest.mark.realtime
-
-PROFILE = load_profile(profile_path("so101"))
-TASK = ReachTask(PROFILE, ReachConfig(duration_s=0.5))
-HOME = PROFILE.vector("home_rad")
-CONTROLLED = PROFILE.controlled
-
-
-class Rig:
-    """A loop over an ideal arm, with a policy that answers in the loop's own thread."""
-
-    def __init__(self, policy, start=HOME, said=None, **settings):
-        self.arm = IdealArm(start)
-        self.episodes, self.observations = [], []
-        self.policy, self.said = policy, said or {}  # what is in every action beside the values
-        config = ControlConfig(**{"speed": 5.0, "settle_s": 0.02, "command_timeout_s": 0.06, **settings})
-        self.loop = ControlLoop(self.arm, TASK, config, on_observation=self.answer, on_episode=self.episodes.append)
-        self.thread = threading.Thread(target=self.loop.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.loop.close()
-        self.thread.join(5)
-        assert not self.thread.is_alive()
-
-    def answer(self, observation):
-        self.observations.append(observation)
-        values = self.policy(observation)
-        if values is not None:
-            answered = {"seq": observation.seq, "episode": observation.episode}
-            self.loop.mailbox.offer(Action(action=values, policy_version=3, **answered, **self.said))
-
-    def wait_for(self, condition, timeout_s=20.0):
-        end = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < end, f"{self.loop.mode}: {self.loop.reason}"
-            time.sleep(0.002)
-
-
-def ones(_):
-    return np.ones(TASK.action_dim)
-
-
-def zeros(_):
-    return np.zeros(TASK.action_dim)
 
 
 def test_nothing_is_sent_before_activation_and_nothing_moves_before_start():
@@ -347,8 +296,12 @@ def test_a_spent_budget_refuses_another_start():
 
 
 def test_an_unexpected_error_brakes_latches_and_is_raised():
-    rig = Rig(ones)
-    raised = []
+    def breaks_down(observation):
+        if observation.seq == 6:
+            raise RuntimeError("policy side broke")
+        return ones(observation)
+
+    rig, raised = Rig(breaks_down), []
 
     def run():
         try:
@@ -356,12 +309,6 @@ def test_an_unexpected_error_brakes_latches_and_is_raised():
         except RuntimeError as error:
             raised.append(error)
 
-    def break_down(observation):
-        if observation.seq == 6:
-            raise RuntimeError("policy side broke")
-        Rig.answer(rig, observation)
-
-    rig.loop._on_observation = break_down
     rig.thread = threading.Thread(target=run, daemon=True)
     with rig:
         rig.loop.activate()
@@ -374,7 +321,7 @@ def test_an_unexpected_error_brakes_latches_and_is_raised():
 
 
 def test_a_request_that_timed_out_is_not_carried_out_later(monkeypatch):
-    monkeypatch.setattr("mbrl_core.control_loop.ANSWER_S", 0.05)
+    monkeypatch.setattr("mbrl_core.call_queue.ANSWER_S", 0.05)
     rig = Rig(ones)
     rig.loop.mode = Mode.HOLDING
     with pytest.raises(NotConnected, match="expected an answer"):

@@ -32,7 +32,7 @@ def at(index, value, usual=0.0):
 
 def verdicts(readings, targets=None):
     """Judge one cycle after another."""
-    health, found = Health.begin(reading(), HOME), []
+    health, found = Health.begin(reading(), HOME, TOLERANCES), []
     for index, one in enumerate(readings):
         health, verdict = judge(health, one, HOME if targets is None else targets[index], TOLERANCES)
         found.append(verdict)
@@ -52,9 +52,11 @@ def test_warmth_slows_the_arm_before_it_stops_it(warmth, share):
     assert (verdict.complaint, verdict.share) == ("", pytest.approx(share))
 
 
-def test_a_hot_servo_stops_the_arm():
+def test_a_hot_servo_is_a_reason_to_park_and_none_to_stop_where_the_arm_is():
+    """Fault 39."""
     (verdict,) = verdicts([reading(1, temperature_c=at(3, 65.0, 30.0))])
-    assert verdict.complaint == "wrist_flex: expected below 65 degC, got 65: let it cool"
+    assert (verdict.complaint, verdict.share) == ("", SLOWEST)
+    assert verdict.hot == "wrist_flex: expected below 65 degC, got 65: let it cool"
 
 
 def test_a_servos_own_complaint_stops_the_arm_and_is_named():
@@ -108,30 +110,67 @@ def test_an_arm_that_measures_nothing_but_angles_is_judged_by_these_alone():
     bare = Tolerances.of(dataclasses.replace(PROFILE, servos=()))
     unknown = np.full(6, np.nan)
     fields = dict.fromkeys(("load", "current_a", "voltage_v", "temperature_c"), unknown)
-    health, verdict = judge(Health.begin(reading(), HOME), reading(1, **fields), HOME, bare)
+    health, verdict = judge(Health.begin(reading(), HOME, bare), reading(1, **fields), HOME, bare)
     assert (verdict.objection, verdict.complaint, verdict.share) == ("", "", 1.0)
     _, verdict = judge(health, reading(2, **fields), HOME + at(0, 0.2), bare)
     assert "shoulder_pan: expected to follow its target" in verdict.complaint
 
 
-def test_the_guarded_arm_slows_stops_and_does_not_take_hold_again_before_the_arm_is_well():
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_gripper_that_holds_an_object_is_not_taken_for_a_dead_encoder(measured):
+    """It follows its target no further and pushes: below the stall's limit it may, for as long as it likes."""
+    targets = [HOME - at(5, 0.015 * i) for i in range(1, 100)]
+
+    def grips(i, force):
+        strain = min(force, 0.1 * i)  # of what a stall takes
+        if measured:
+            return reading(i, current_a=at(5, strain * TOLERANCES.stall_current_a[5]))
+        return reading(i, current_a=np.full(6, np.nan), load=at(5, -strain))
+
+    assert not any(v.complaint for v in verdicts([grips(i, 0.6) for i in range(1, 100)], targets))
+    idle = verdicts([grips(i, 0.2) for i in range(1, 100)], targets)
+    assert [i for i, v in enumerate(idle, 1) if v.complaint][0] in (10, 11)
+    assert "gripper: expected to follow its target" in idle[-1].complaint
+
+
+def test_a_grip_that_becomes_a_stall_stops_the_arm_as_a_stall():
+    targets = [HOME - at(5, 0.015 * i) for i in range(1, 60)]
+    found = verdicts([reading(i, current_a=at(5, 2.5)) for i in range(1, 60)], targets)
+    assert next(v.complaint for v in found if v.complaint).startswith("gripper: expected a stall of less than 0.3 s")
+
+
+def test_a_joint_that_bears_weight_and_whose_encoder_is_dead_is_found_all_the_same():
+    """What it bore when it moved last is no sign that it pushes now."""
+    targets = [HOME + at(1, 0.015 * i) for i in range(1, 15)]
+    load = {"current_a": np.full(6, np.nan), "load": at(1, 0.5)}
+    health, found = Health.begin(reading(**load), HOME, TOLERANCES), []
+    for i, target in enumerate(targets, 1):
+        health, verdict = judge(health, reading(i, **load), target, TOLERANCES)
+        found.append(verdict.complaint)
+    assert "shoulder_lift: expected to follow its target" in found[-1]
+
+
+def test_the_guarded_arm_says_what_warmth_leaves_and_its_limits_never_shrink_under_motion():
     arm = IdealArm(HOME)
     guarded = GuardedArm(arm, PROFILE, ControlConfig(), Counters(), Chain(PROFILE, whole=True).tip)
     guarded.engage()
-    steps = []
-    for warmth in (30.0, 60.0):
+    for warmth, share in ((30.0, 1.0), (60.0, 0.5)):
         arm.changed = {"temperature_c": np.full(6, warmth)}
         for _ in range(30):
             assert guarded.read() is not None
-            before_all = guarded.sent.position
-            guarded.send(before_all + at(4, 1.0))
-        steps.append(guarded.sent.position[4] - before_all[4])
-    assert steps[1] == pytest.approx(0.5 * steps[0], rel=0.02)
+            before = guarded.sent.position[4]
+            guarded.send(guarded.sent.position + at(4, 1.0))
+        assert guarded.share == share
+        assert (guarded.sent.position[4] - before) * PROFILE.bus_hz == pytest.approx(1.5)
+
+
+def test_the_guarded_arm_does_not_take_hold_of_a_hot_arm():
+    arm = IdealArm(HOME)
+    guarded = GuardedArm(arm, PROFILE, ControlConfig(), Counters(), Chain(PROFILE, whole=True).tip)
     arm.changed = {"temperature_c": np.full(6, 70.0)}
-    guarded.read()
-    assert "let it cool" in guarded.complaint
     with pytest.raises(Fault, match="let it cool"):
         guarded.engage()
+    assert not arm.torque
     arm.changed = {}
     guarded.engage()
-    assert guarded.complaint == ""
+    assert guarded.hot == guarded.complaint == ""

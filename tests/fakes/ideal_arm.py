@@ -56,3 +56,6 @@ class IdealArm:
         if not self.torque:
             self.goal = self.position - self.sag
         self.torque = True
+
+    def disable_torque(self):
+        self.torque = False

@@ -33,7 +33,8 @@ def test_help_names_every_command(capsys):
         (["sim", "--profile", "no-such-arm"], "profile: expected a file"),
         (
             ["call", "go"],
-            "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset', 'adapt', 'rollback'], got 'go'",
+            "mbrl call.verb: expected one of ['start', 'stop', 'rearm', 'reset', 'park', 'estop', 'release', 'adapt', "
+            "'rollback'], got 'go'",
         ),
         (["call", "adapt", "--inner-steps", "-1"], "mbrl call.inner_steps: expected at least 0, got -1"),
         (["call", "adapt", "--inner-steps", "201"], "mbrl call.inner_steps: expected at most 200, got 201"),

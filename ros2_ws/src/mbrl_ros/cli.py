@@ -14,7 +14,8 @@ commands:
   up sim      start the training graph on the twin and keep it up until Ctrl-C
   up real     start the training graph on an arm: mbrl up real --port /dev/ttyUSB0
   up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
-  call VERB   ask a running arm to start, stop, rearm or reset; its policy to adapt or rollback
+  call VERB   ask a running arm to start, stop, rearm, reset or park; its policy to adapt or rollback;
+              estop presses the emergency stop, release lets it out
 
 on policy bundles (.mbrl):
   inspect     what a bundle is and what it fits: mbrl inspect FILE --profile so101

@@ -20,10 +20,12 @@ from mbrl_msgs.msg import Episode as EpisodeMsg
 from mbrl_msgs.srv import Adapt, Rollback
 from mbrl_ros.conversions import from_episode_msg
 from mbrl_ros.delivery import LATCHED, STATUS, WHOLE
+from mbrl_ros.emergency_stop_topic import say
 
-ARM_VERBS = ("start", "stop", "rearm", "reset")
+ARM_VERBS = ("start", "stop", "rearm", "reset", "park")
+STOP_VERBS = {"estop": True, "release": False}
 POLICY_VERBS = {"adapt": Adapt, "rollback": Rollback}
-VERBS = (*ARM_VERBS, *POLICY_VERBS)
+VERBS = (*ARM_VERBS, *STOP_VERBS, *POLICY_VERBS)
 
 
 class Console:
@@ -62,6 +64,8 @@ class Console:
 
     def call(self, verb: str, *, inner_steps: int = 0, timeout_s: float = 5.0) -> tuple[bool, str]:
         """Call one of VERBS; return whether it was done, and what the node said. `inner_steps` is for adapt."""
+        if verb in STOP_VERBS:
+            return say(self._node, pressed=STOP_VERBS[verb], timeout_s=timeout_s)
         service = POLICY_VERBS.get(verb, Trigger)
         node = "policy" if verb in POLICY_VERBS else "robot_interface"
         request = Adapt.Request(inner_steps=inner_steps) if verb == "adapt" else service.Request()

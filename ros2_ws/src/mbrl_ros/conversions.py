@@ -154,7 +154,7 @@ def to_safety_status_msg(mode: str, reason: str, counters: Counters, stamp: Time
     """The control loop's account of itself."""
     return msg.SafetyStatus(
         stamp=stamp,
-        state="moving" if mode in ("resetting", "braking") else mode,
+        state="moving" if mode in ("resetting", "parking", "braking") else mode,
         latched=mode == "latched",
         reason=reason,
         clamped=counters.clamped,

@@ -30,6 +30,7 @@ from mbrl_sim import profile_path
 STOP_ORDER = ("robot_interface", "lifecycle_manager", "policy", "model_learning", "twin")
 # A pseudo-terminal is served by ordinary kernel workers, which a busy machine keeps waiting longer than a wire does
 TWIN_BUS_ERRORS = 10
+PARK_S = 20.0  # time that robot_interface has to end: 15 s to park, where it is told to, and 5 s to brake and close
 ROS2_CONTROL = "ros2_control"  # a port that is none: the controllers that the profile names
 ACTORS = ("learned", "zero", "random")
 ADAPTED_DOC = (
@@ -260,7 +261,7 @@ def _twin(config: SimGraph | DeployGraph) -> NodeSpec:
 
 
 def _robot_interface(parameters: Mapping[str, Any]) -> NodeSpec:
-    return NodeSpec(name="robot_interface", parameters=parameters, lifecycle=True, settles=True, stop_s=8.0)
+    return NodeSpec(name="robot_interface", parameters=parameters, lifecycle=True, settles=True, stop_s=PARK_S)
 
 
 def _policy(parameters: Mapping[str, Any]) -> NodeSpec:

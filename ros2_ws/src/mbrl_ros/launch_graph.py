@@ -1,7 +1,7 @@
 """A graph as a launch description. Only the launch files import this: it needs the packages launch and launch_ros.
 
 All nodes get Ctrl-C at the same time here, and the order that matters is kept by the nodes: robot_interface brakes and
-holds at once, and the twin stays until its port was closed.
+holds, or parks, at once, and the twin stays until its port was closed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 from mbrl_core.config import from_mapping
 from mbrl_ros.field_text import describe_field
-from mbrl_ros.graph import Graph, GraphConfig, NodeSpec, build_graph
+from mbrl_ros.graph import PARK_S, Graph, GraphConfig, NodeSpec, build_graph
 from mbrl_ros.run_directory import create_run_dir, write_parameters
 
 
@@ -60,7 +60,8 @@ def _node(node: NodeSpec, graph: Graph, run_dir: Path) -> Node:
         namespace=graph.namespace,
         parameters=[str(parameters)],
         output="both",
-        sigterm_timeout="5",  # the same for all: the twin must not be killed while robot_interface still holds its port
+        # the same for all: the twin must not be killed while robot_interface still holds its port
+        sigterm_timeout=str(PARK_S),
         sigkill_timeout="10",
         on_exit=Shutdown(reason=f"{node.name} ended"),
     )

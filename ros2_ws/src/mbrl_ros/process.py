@@ -20,12 +20,13 @@ def run_node(make: Callable[[], Node], *, realtime_priority: int = 0) -> None:
     """Make a node, spin it until a signal, let it shut down while its topics still work, and exit.
 
     With a real-time priority (1 to 99) the whole process runs ahead of ordinary ones, where the system allows it.
-    A node may have `shut_down()`, called before its topics go, and `failed` (threading.Event) to end the process.
+    A node may have `shut_down()`, called before its topics go, `failed` (threading.Event) to end the process, and
+    `hurry` (threading.Event), which a second signal sets.
     Signals are taken by Python's own handler, because rclpy's closes every topic before a node can say its last word.
     """
-    stop = threading.Event()
+    stop, again = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: (again if stop.is_set() else stop).set())
     refusal = ask_for_realtime(realtime_priority) if realtime_priority else ""
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -36,6 +37,8 @@ def run_node(make: Callable[[], Node], *, realtime_priority: int = 0) -> None:
         sys.exit(REFUSED)
     if refusal:
         node.get_logger().warning(refusal)
+    if hasattr(node, "hurry"):
+        node.hurry = again
     code = _spin(node, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, from here on, would count as a death by it
     sys.exit(code)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbrl_ros.graph import Graph, NodeSpec
+from mbrl_ros.graph import PARK_S, Graph, NodeSpec
 from mbrl_ros.log_follower import last_lines
 from mbrl_ros.run_directory import write_parameters
 
 TERM_S = 3.0  # from SIGTERM to SIGKILL
-GRACE_S = 10.0  # what an arm gets to settle when the supervisor itself was killed
+GRACE_S = PARK_S + 2.0  # what an arm gets to settle when the supervisor itself was killed
 
 Command = Callable[[NodeSpec, Path, str], list[str]]
 

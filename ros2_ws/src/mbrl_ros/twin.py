@@ -5,6 +5,9 @@ over the serial line, as to the real arm. For ros2_control it is the topics of j
 controller.
 """
 
+import threading
+import time
+
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -13,6 +16,7 @@ from rosgraph_msgs.msg import Clock as ClockMsg
 from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.config import refuse
 from mbrl_ros.delivery import NEWEST
+from mbrl_ros.graph import PARK_S
 from mbrl_ros.node_configs import TwinConfig
 from mbrl_ros.parameters import read_parameters
 from mbrl_ros.process import run_node
@@ -35,7 +39,7 @@ class TwinNode(Node):
         profile = load_profile(profile_path(config.profile))
         differs: Perturbation = groups["perturbation"]
         self._twin, where = self._start(profile, config, differs)
-        self.failed = self._twin.failed
+        self.failed, self.hurry = self._twin.failed, threading.Event()
         self._time_topic = self.create_publisher(ClockMsg, "/clock", NEWEST)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0 / config.clock_hz, self._tell_time, clock=wall)
@@ -64,8 +68,15 @@ class TwinNode(Node):
         if self._twin.error is not None:
             self.get_logger().error(f"twin: {type(self._twin.error).__name__}: {self._twin.error}")
         else:
-            self._twin.wait_until_closed_by_client(3.0)
+            self._wait_for_client()
         self._twin.close()
+
+    def _wait_for_client(self) -> None:
+        """Stay as long as an arm may take to park; a second signal ends the wait, for the client may be dead."""
+        end_s = time.monotonic() + PARK_S
+        while not self.hurry.is_set() and time.monotonic() < end_s:
+            if self._twin.wait_until_closed_by_client(0.05):
+                return
 
 
 def main() -> None:

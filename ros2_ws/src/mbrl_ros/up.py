@@ -15,13 +15,17 @@ from mbrl_ros.running_graph import GraphError, RunningGraph, relative
 from mbrl_ros.stop_request import StopRequest, StopRequested
 
 FAILED = 1
+VERBS_DOC = (
+    "start episodes; stop, brake and hold; rearm after a latch; reset, go home; park, go slowly to where it rests; "
+    "estop presses the emergency stop, release lets it out; adapt takes inner steps, rollback takes them back"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CallConfig:
     """Ask a running graph: adapt and rollback its policy node, the others its robot_interface."""
 
-    verb: str = setting(doc="what to ask", one_of=VERBS)
+    verb: str = setting(doc=VERBS_DOC, one_of=VERBS)
     namespace: str = setting("", doc="ROS namespace of the arm")
     inner_steps: int = setting(0, doc="adapt: gradient steps; 0 = as many as usual", low=0, high=MOST_INNER_STEPS)
 
