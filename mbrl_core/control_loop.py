@@ -100,8 +100,12 @@ class ControlLoop:
             time.sleep(0.002)
 
     def start(self) -> None:
-        """Begin episodes. Raises ValueError unless the arm is holding, budget is left and no stop is pressed."""
-        self._calls.ask(lambda: self._begin_reset(again=True))
+        """Begin episodes; asked again, as when an answer was lost, it changes nothing.
+
+        Raises:
+          ValueError: the arm neither holds nor is at its episodes, no budget is left, or a stop is pressed.
+        """
+        self._calls.ask(lambda: None if self._is_at_episodes() else self._begin_reset(again=True))
 
     def reset(self) -> None:
         """Go home and hold. Raises ValueError unless the arm is holding and no stop is pressed."""
@@ -269,6 +273,10 @@ class ControlLoop:
             return self._hold(reading)
 
         return arrive
+
+    def _is_at_episodes(self) -> bool:
+        between = self.mode is Mode.RESETTING and self._arrive == self._begin_episode
+        return between or self.mode is Mode.MOVING
 
     def _begin_reset(self, *, again: bool) -> None:
         if self.mode is not Mode.HOLDING or self._arm.reading is None:

@@ -284,6 +284,25 @@ def test_deactivation_comes_to_rest_before_it_falls_silent():
         assert not rig.loop._arm.sent.velocity.any()
 
 
+def test_start_asked_again_changes_nothing_on_the_way_home_and_in_an_episode():
+    with Rig(ones, episodes=1) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.counters.real_steps > 2)
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.HOLDING)
+    assert [episode.steps for episode in rig.episodes] == [TASK.steps]
+
+
+def test_start_is_refused_on_the_way_home_of_a_reset():
+    with Rig(ones, settle_s=5.0) as rig:
+        rig.loop.activate()
+        rig.loop.reset()
+        with pytest.raises(ValueError, match="start: expected a holding arm, got 'resetting: "):
+            rig.loop.start()
+
+
 def test_a_spent_budget_refuses_another_start():
     with Rig(zeros, max_steps=3) as rig:
         rig.loop.activate()
