@@ -24,7 +24,7 @@ from mbrl_core.policy_step import PolicyStep
 from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
-from mbrl_core.safety import Limits, Reason, approach
+from mbrl_core.safety import Clear, Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
 
@@ -44,8 +44,9 @@ class ControlLoop:
         on_observation: Callable[[Observation], None],
         on_episode: Callable[[Episode], None],
         on_reading: Callable[[ArmReading], None] = lambda reading: None,
+        clear: Clear | None = None,
     ) -> None:
-        """Prepare the loop; `run` starts it. The callbacks are called from the loop's thread and must be quick."""
+        """Prepare the loop; `run` starts it. Callbacks and `clear` (of `safety.limit`) run in its thread: be quick."""
         self._task, self._config = task, config
         self._on_observation, self._on_episode, self._on_reading = on_observation, on_episode, on_reading
         self._profile, self._limits = task.profile, Limits.of(task.profile)
@@ -57,7 +58,7 @@ class ControlLoop:
         self._closing = threading.Event()
         self.mailbox = ActionMailbox(task.action_dim)
         self.counters = Counters()
-        self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip)
+        self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip, clear)
         self.mode, self.reason = Mode.INACTIVE, ""
         self._latched = ""  # why; kept through deactivation
         self._seq = 0

@@ -53,9 +53,9 @@ class Chain:
         sines, cosines = xp.sin(joints), xp.cos(joints)
         point = constants[-1][0]
         for segment, (offset, carry) in reversed(list(zip(self._segments, constants, strict=False))):
-            fixed, sine, cosine = (point @ carry[:, 3 * part : 3 * part + 3] for part in range(3))
-            joint = segment.joint
-            point = offset + fixed + sines[..., joint, None] * sine + cosines[..., joint, None] * cosine
+            carried, joint = point @ carry, segment.joint
+            sine, cosine = sines[..., joint, None], cosines[..., joint, None]
+            point = offset + carried[..., :3] + sine * carried[..., 3:6] + cosine * carried[..., 6:]
         return point
 
     def _as(self, xp: Any, like: Array) -> list[tuple[Array, Array]]:

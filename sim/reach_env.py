@@ -105,7 +105,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         return reason
 
     def _tip(self, joints: Vector) -> Vector:
-        return np.asarray(self.task.chain.tip(joints[self._index]))
+        return np.asarray(self.task.chain.tip(joints[..., self._index]))
 
     def _state(self) -> Vector:
         count = 2 * math.pi / self._profile.bus.counts_per_turn

@@ -17,7 +17,7 @@ SLACK = 1e-9
 
 
 def tip(joints):
-    return CHAIN.tip(joints[INDEX])
+    return CHAIN.tip(joints[..., INDEX])
 
 
 def step(command, last: Sent) -> Sent:

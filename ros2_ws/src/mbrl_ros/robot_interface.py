@@ -1,4 +1,4 @@
-"""The robot interface: control loop, safety, episodes and resets behind ROS topics; no torch, no MuJoCo.
+"""The robot interface: control loop, safety, episodes and resets behind ROS topics; no torch.
 
 | transition | what it does |
 |---|---|
@@ -35,6 +35,7 @@ from mbrl_ros.parameters import read_parameters
 from mbrl_ros.process import explain, run_node
 from mbrl_ros.ros2_control_robot import Ros2ControlRobot
 from mbrl_sim import profile_path
+from mbrl_sim.self_collision import SelfCollision
 
 
 class RobotInterfaceNode(LifecycleNode):
@@ -63,6 +64,7 @@ class RobotInterfaceNode(LifecycleNode):
         try:
             task = ReachTask(load_profile(profile_path(self._config.profile)))
             self._names = [joint.name for joint in task.profile.joints]
+            clear = SelfCollision(task.profile)
             self._arm = self._open_arm(task.profile)
             self._arm.connect()
         except Exception as error:
@@ -75,6 +77,7 @@ class RobotInterfaceNode(LifecycleNode):
             on_observation=self._publish_observation,
             on_episode=self._publish_episode,
             on_reading=self._publish_joint_states if self._tells_joints else lambda reading: None,
+            clear=clear,
         )
         self._thread = threading.Thread(target=self._run_loop, args=(self._loop,), name="control", daemon=True)
         self._thread.start()
