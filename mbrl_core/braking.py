@@ -7,6 +7,7 @@ rest after finitely many cycles. Plain floats, because for six joints numpy take
 """
 
 import math
+import operator
 from typing import NamedTuple
 
 STILL_RAD_S = 1e-10  # slower than this is at rest: what rounding leaves
@@ -47,8 +48,8 @@ class Joint(NamedTuple):
             path.append(position)
         return path
 
-    def within(self, wanted: float, low: float, high: float, speed: float) -> float:
-        """Return the acceleration nearest the wanted one after which the joint can still stop inside bounds.
+    def within(self, wanted: float, low: float, high: float, speed: float) -> tuple[float, list[float]]:
+        """Find the acceleration nearest the wanted one after which the joint can still stop inside bounds.
 
         Args:
           wanted: rad/s^2, within acceleration and jerk.
@@ -57,25 +58,26 @@ class Joint(NamedTuple):
           speed: rad/s, highest speed on that way.
 
         Returns:
-          rad/s^2; that of braking where nothing nearer is found.
+          rad/s^2, that of braking where nothing nearer is found; and its `stopping`.
         """
-
-        def stops(acceleration: float) -> bool:
-            path = [self.position, *self.stopping(acceleration)]
-            if min(path) < low - ROUNDING_RAD or max(path) > high + ROUNDING_RAD:
-                return False
-            step = speed * self.dt_s + ROUNDING_RAD * self.dt_s
-            return all(abs(after - before) <= step for before, after in zip(path, path[1:], strict=False))
-
-        if stops(wanted):
-            return wanted
-        braking = self.towards(0.0)
-        share, step = 0.0, 0.5
+        low, high, step = low - ROUNDING_RAD, high + ROUNDING_RAD, (speed + ROUNDING_RAD) * self.dt_s
+        path = self.stopping(wanted)
+        if self._keeps(path, low, high, step):
+            return wanted, path
+        nearest = braking = self.towards(0.0)
+        path, share, part = self.stopping(braking), 0.0, 0.5
         for _ in range(HALVINGS):
-            if stops(braking + (share + step) * (wanted - braking)):
-                share += step
-            step *= 0.5
-        return braking + share * (wanted - braking)
+            tried = braking + (share + part) * (wanted - braking)
+            way = self.stopping(tried)
+            if self._keeps(way, low, high, step):
+                nearest, path, share = tried, way, share + part
+            part *= 0.5
+        return nearest, path
+
+    def _keeps(self, path: list[float], low: float, high: float, step: float) -> bool:
+        if min(path) < low or max(path) > high or abs(path[0] - self.position) > step:
+            return False
+        return len(path) < 2 or max(map(abs, map(operator.sub, path[1:], path))) <= step
 
 
 def _towards(

@@ -19,7 +19,7 @@ from mbrl_core.types import Array, Vector
 
 @dataclass(frozen=True)
 class Segment:
-    """A hinge on the way to the tool: v' = offset + [v, sin(q) v, cos(q) v] carried by `carry` (3, 9)."""
+    """A hinge on the way to the tool: v' = offset + [v, sin(q) v, cos(q) v] carry, `carry` (9, 3)."""
 
     joint: int
     offset: Vector
@@ -50,12 +50,11 @@ class Chain:
         """
         xp = array_namespace(joints)
         constants = self._as(xp, joints)
-        sines, cosines = xp.sin(joints), xp.cos(joints)
+        turns = xp.stack([xp.ones_like(joints), xp.sin(joints), xp.cos(joints)], -1)[..., None]
+        shape = (*joints.shape[:-1], 9)
         point = constants[-1][0]
-        for segment, (offset, carry) in reversed(list(zip(self._segments, constants, strict=False))):
-            carried, joint = point @ carry, segment.joint
-            sine, cosine = sines[..., joint, None], cosines[..., joint, None]
-            point = offset + carried[..., :3] + sine * carried[..., 3:6] + cosine * carried[..., 6:]
+        for segment, (offset, carry) in zip(self._segments[::-1], constants[-2::-1], strict=True):
+            point = (turns[..., segment.joint, :, :] * point[..., None, :]).reshape(shape) @ carry + offset
         return point
 
     def _as(self, xp: Any, like: Array) -> list[tuple[Array, Array]]:
@@ -94,10 +93,10 @@ def _chain(root: ElementTree.Element, profile: ArmProfile, whole: bool) -> tuple
 
 
 def _carry(rotation: Vector, axis: Vector) -> Vector:
-    """The three matrices of Rodrigues' formula in a fixed frame, transposed for row vectors: (3, 9)."""
+    """The three matrices of Rodrigues' formula in a fixed frame, transposed for row vectors: (9, 3)."""
     along = np.outer(axis, axis)
     parts = (along, _cross(axis), np.eye(3) - along)
-    return np.concatenate([(rotation @ part).T for part in parts], axis=1)
+    return np.concatenate([(rotation @ part).T for part in parts])
 
 
 def rodrigues(axis: Vector, angle_rad: float) -> Vector:

@@ -10,6 +10,7 @@ are below the new limits; all that hold for the old ones hold meanwhile, for the
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +23,16 @@ from mbrl_core.types import Vector
 __all__ = ["Clear", "Limits", "Reason", "Sent", "Tip", "approach", "limit"]
 
 TINY = 1e-9
-CORRECTIONS = 3  # of a wish, before the line between it and braking is searched
-HALVINGS = 4  # of that line
+CORRECTIONS = 2  # of a wish, before the line between it and braking is searched
+HALVINGS = 3  # of that line
 BELOW = 0.995  # of the allowed tip speed is aimed at: the correction is linear, the arm is not
 SLIDE_S = 0.1  # time constant at which a margin may be used up
 SLIDE_M = 1e-3  # margin that is kept for the curvature
+
+
+class _Wish(NamedTuple):
+    accelerations: list[float]  # rad/s^2
+    path: Vector  # of `path_of`
 
 
 def limit(command: Vector, last: Sent, dt_s: float, limits: Limits, tip: Tip, clear: Clear | None = None) -> Sent:
@@ -42,7 +48,7 @@ def limit(command: Vector, last: Sent, dt_s: float, limits: Limits, tip: Tip, cl
       limits: the arm's limits.
       tip: forward kinematics, (N, J_all) rad to (N, 3) m.
       clear: how much further apart links are than they must be, (N, J_all) rad to (N,) m, negative where they are too
-        near; where all is positive it may say less than there is. None: the arm's shape is not known.
+        near. Of poses after the first it may say less than there is, if positive. None: the arm's shape is not known.
 
     Raises:
       ValueError: the command has a wrong length (never a wrong motion).
@@ -54,16 +60,16 @@ def limit(command: Vector, last: Sent, dt_s: float, limits: Limits, tip: Tip, cl
     if not np.isfinite(command).all():
         command, reason = last.position, Reason.NOT_FINITE
     low, high = np.minimum(limits.lower, last.position), np.maximum(limits.upper, last.position)
-    inside = np.clip(command, low, high)
+    inside = np.minimum(np.maximum(command, low), high)
     reason |= _changed(command, inside, Reason.POSITION)
     wanted = (inside - last.position) / dt_s
-    velocity = np.clip(wanted, -limits.velocity, limits.velocity)
+    velocity = np.minimum(np.maximum(wanted, -limits.velocity), limits.velocity)
     reason |= _changed(wanted, velocity, Reason.VELOCITY)
     joints = joints_of(last, dt_s, limits)
-    accelerations, why = _reachable(joints, velocity, low, high, limits)
+    nearest, why = _reachable(joints, velocity, low, high, limits)
     reason |= why
-    accelerations, why = _allowed(joints, accelerations, last, low, high, limits, tip, clear)
-    return _after(accelerations, last, dt_s, reason | why)
+    allowed, why = _allowed(joints, nearest, last, low, high, limits, tip, clear)
+    return _after(allowed, last, dt_s, reason | why)
 
 
 def approach(goal: Vector, last: Sent, dt_s: float, limits: Limits) -> Vector:
@@ -74,15 +80,15 @@ def approach(goal: Vector, last: Sent, dt_s: float, limits: Limits) -> Vector:
     speed = np.minimum(far / max(slowest, dt_s), limits.velocity)
     low, high = np.minimum(goal, last.position), np.maximum(goal, last.position)
     joints = joints_of(last, dt_s, limits)
-    accelerations, _ = _reachable(joints, np.sign(distance) * speed, low, high, limits)
-    return _after(accelerations, last, dt_s, Reason.NONE).position
+    nearest, _ = _reachable(joints, np.sign(distance) * speed, low, high, limits)
+    return _after(nearest.accelerations, last, dt_s, Reason.NONE).position
 
 
 def _reachable(
     joints: Sequence[Joint], velocity: Vector, low: Vector, high: Vector, limits: Limits
-) -> tuple[list[float], Reason]:
-    """Accelerations towards velocities (J_all,) after which every joint by itself can stop within its limits."""
-    accelerations, reason = [], Reason.NONE
+) -> tuple[_Wish, Reason]:
+    """Nearest to velocities (J_all,), what lets every joint by itself stop within its limits; and what changed it."""
+    accelerations, paths, reason = [], [], Reason.NONE
     rows = (velocity, low, high, limits.velocity)
     for joint, wish, *bounds, fastest in zip(joints, *(vector.tolist() for vector in rows), strict=True):
         wanted = joint.reaching(wish)
@@ -94,48 +100,50 @@ def _reachable(
                 reason |= Reason.ACCELERATION
             elif abs(wanted - smooth) > TINY:
                 reason |= Reason.JERK
-        safe = joint.within(smooth, *bounds, max(fastest, abs(joint.velocity)))
+        safe, path = joint.within(smooth, *bounds, max(fastest, abs(joint.velocity)))
         if safe != smooth:
             reason |= Reason.POSITION
         accelerations.append(safe)
-    return accelerations, reason
+        paths.append(path)
+    return _Wish(accelerations, path_of(joints, paths)), reason
 
 
 def _allowed(
     joints: Sequence[Joint],
-    wanted: list[float],
+    wish: _Wish,
     last: Sent,
     low: Vector,
     high: Vector,
     limits: Limits,
     tip: Tip,
     clear: Clear | None,
-) -> tuple[list[float], Reason]:
-    """The wanted accelerations, or the nearest found after which the whole arm can stop; and why they changed."""
+) -> tuple[Sequence[float], Reason]:
+    """The accelerations of a wish, or the nearest found that let the whole arm stop; and what changed them."""
     dt_s = joints[0].dt_s
-    broken, share = broken_on(path_of(joints, wanted), dt_s, limits, tip, clear)
+    broken, share = broken_on(wish.path, dt_s, limits, tip, clear)
     reason = broken
     for _ in range(CORRECTIONS):
         if not broken:
-            return wanted, reason
-        velocity = last.velocity + np.array(wanted) * dt_s
+            return wish.accelerations, reason
+        velocity = last.velocity + np.array(wish.accelerations) * dt_s
         if broken & (Reason.WORKSPACE | Reason.SELF_COLLISION):
             velocity = _slid(velocity, *margins_at(last.position, limits, tip, clear), limits)
         if broken & Reason.TCP_SPEED:
             velocity = BELOW * share * velocity
-        wanted, _ = _reachable(joints, velocity, low, high, limits)
-        broken, share = broken_on(path_of(joints, wanted), dt_s, limits, tip, clear)
+        wish, _ = _reachable(joints, velocity, low, high, limits)
+        broken, share = broken_on(wish.path, dt_s, limits, tip, clear)
         reason |= broken
     if not broken:
-        return wanted, reason
-    wish, braking = np.array(wanted), np.array([joint.towards(0.0) for joint in joints])
-    nearest, step = 0.0, 0.5
+        return wish.accelerations, reason
+    wanted, braking = np.array(wish.accelerations), np.array([joint.towards(0.0) for joint in joints])
+    share, part = 0.0, 0.5
     for _ in range(HALVINGS):
-        tried = braking + (nearest + step) * (wish - braking)
-        if not broken_on(path_of(joints, tried.tolist()), dt_s, limits, tip, clear)[0]:
-            nearest += step
-        step *= 0.5
-    return (braking + nearest * (wish - braking)).tolist(), reason
+        tried = (braking + (share + part) * (wanted - braking)).tolist()
+        path = path_of(joints, [joint.stopping(each) for joint, each in zip(joints, tried, strict=True)])
+        if not broken_on(path, dt_s, limits, tip, clear)[0]:
+            share += part
+        part *= 0.5
+    return (braking + share * (wanted - braking)).tolist(), reason
 
 
 def _slid(velocity: Vector, margins: Vector, gradients: Vector, limits: Limits) -> Vector:
