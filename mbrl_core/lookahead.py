@@ -5,19 +5,30 @@ is broken; an arm that is found outside one, or whose speed limit has just shrun
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.braking import Joint
 from mbrl_core.safety_limits import Limits, Reason, Sent
 from mbrl_core.types import Vector
 
 ROUNDING = 1e-9  # rad, m, m/s: less than this beyond a limit is arithmetic
-IN_ORDER = (Reason.POSITION, Reason.VELOCITY, Reason.TCP_SPEED, Reason.WORKSPACE, Reason.SELF_COLLISION)
+IN_ORDER = (Reason.POSITION, Reason.VELOCITY, Reason.TCP_SPEED, Reason.WORKSPACE)
+NOWHERE = np.zeros(1, dtype=bool)
 TURN_RAD = 1e-4  # for gradients
 
 Tip = Callable[[Vector], Vector]
 Clear = Callable[[Vector], Vector]
+
+
+class Arm(NamedTuple):
+    """What limits an arm as a whole: `tip` and `clear` are those of `safety.limit`."""
+
+    limits: Limits
+    tip: Tip
+    clear: Clear | None
 
 
 def joints_of(last: Sent, dt_s: float, limits: Limits) -> list[Joint]:
@@ -37,35 +48,44 @@ def path_of(joints: Sequence[Joint], stopping: Sequence[list[float]]) -> Vector:
     return np.asarray(np.array([column + [column[-1]] * (length - len(column)) for column in columns]).T)
 
 
-def broken_on(path: Vector, dt_s: float, limits: Limits, tip: Tip, clear: Clear | None) -> tuple[Reason, float]:
-    """What a path of `path_of` breaks; and the share of the tip's speed on it that is allowed, 1 where all is."""
-    tips, joints = tip(path), path.shape[1]
+def broken_on(path: Vector, dt_s: float, arm: Arm) -> tuple[Reason, float]:
+    """What a path of `path_of` breaks; and the share of the tip's speed on it that is allowed, 1 where all is.
+
+    Self-collision, which takes longest, is looked for where nothing else is broken.
+    """
+    limits = arm.limits
+    tips, joints = arm.tip(path), path.shape[1]
     now, tips_now = path[1:], tips[1:]
     steps = tips_now - tips[:-1]
-    excess = np.empty((len(now), 2 * joints + 5))
+    excess = np.empty((len(now), 2 * joints + 4))
     excess[:, :joints] = np.maximum(limits.lower - now, now - limits.upper)
-    excess[:, joints:-5] = np.abs(now - path[:-1]) / dt_s - limits.velocity
-    excess[:, -5] = np.sqrt((steps * steps).sum(axis=1)) / dt_s - limits.tcp_speed_m_s
-    excess[:, -4:-1] = np.maximum(limits.workspace_low - tips_now, tips_now - limits.workspace_high)
-    excess[:, -1] = 0.0 if clear is None else -clear(now)
-    if excess.max() <= ROUNDING:
-        return Reason.NONE, 1.0
-    beyond = np.maximum(excess - ROUNDING, 0.0)
-    grows = (beyond[1:] > beyond[:-1]).any(axis=0)
-    reason, share = Reason.NONE, 1.0
-    for why, columns in zip(IN_ORDER, np.split(grows, (joints, -5, -4, -1)), strict=True):
-        if columns.any():
-            reason |= why
-    if Reason.TCP_SPEED in reason:
-        share = limits.tcp_speed_m_s / (limits.tcp_speed_m_s + float(beyond[1:, -5].max()))
-    return reason, share
+    excess[:, joints:-4] = np.abs(now - path[:-1]) / dt_s - limits.velocity
+    excess[:, -4] = np.sqrt((steps * steps).sum(axis=1)) / dt_s - limits.tcp_speed_m_s
+    excess[:, -3:] = np.maximum(limits.workspace_low - tips_now, tips_now - limits.workspace_high)
+    grows = _grows(excess)
+    if grows.any():
+        found = zip(IN_ORDER, np.split(grows, (joints, -4, -3)), strict=True)
+        reason = Reason(sum(why for why, columns in found if columns.any()))
+        fastest = limits.tcp_speed_m_s + float(excess[1:, -4].max())
+        return reason, limits.tcp_speed_m_s / fastest if Reason.TCP_SPEED in reason else 1.0
+    if arm.clear is not None and _grows(-arm.clear(now)).any():
+        return Reason.SELF_COLLISION, 1.0
+    return Reason.NONE, 1.0
 
 
-def margins_at(position: Vector, limits: Limits, tip: Tip, clear: Clear | None) -> tuple[Vector, Vector]:
+def margins_at(position: Vector, arm: Arm) -> tuple[Vector, Vector]:
     """Distances to the faces of the box and to self-collision, and their gradients: (K,) m and (K, J_all) m/rad."""
     poses = position + TURN_RAD * np.vstack([np.zeros(len(position)), np.eye(len(position))])
-    tips = tip(poses)
-    values = np.hstack([tips - limits.workspace_low, limits.workspace_high - tips])
-    if clear is not None:
-        values = np.hstack([values, [clear(pose[None]) for pose in poses]])  # exact of a first pose only
+    tips = arm.tip(poses)
+    values = np.hstack([tips - arm.limits.workspace_low, arm.limits.workspace_high - tips])
+    if arm.clear is not None:
+        values = np.hstack([values, [arm.clear(pose[None]) for pose in poses]])  # exact of a first pose only
     return values[0], (values[1:] - values[0]).T / TURN_RAD
+
+
+def _grows(excess: Vector) -> NDArray[np.bool_]:
+    """In which columns what is beyond a limit gets further beyond it from one row to the next."""
+    if excess.max() <= ROUNDING:
+        return NOWHERE
+    beyond = np.maximum(excess - ROUNDING, 0.0)
+    return np.asarray((beyond[1:] > beyond[:-1]).any(axis=0))

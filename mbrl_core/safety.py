@@ -16,7 +16,7 @@ import numpy as np
 
 from mbrl_core.braking import STILL_RAD_S, Joint
 from mbrl_core.config import refuse
-from mbrl_core.lookahead import Clear, Tip, broken_on, joints_of, margins_at, path_of
+from mbrl_core.lookahead import Arm, Clear, Tip, broken_on, joints_of, margins_at, path_of
 from mbrl_core.safety_limits import Limits, Reason, Sent
 from mbrl_core.types import Vector
 
@@ -30,7 +30,16 @@ SLIDE_S = 0.1  # time constant at which a margin may be used up
 SLIDE_M = 1e-3  # margin that is kept for the curvature
 
 
+class Bounds(NamedTuple):
+    """What a joint by itself must keep on its way to rest; (J_all,) each."""
+
+    low: Vector  # rad
+    high: Vector  # rad
+    velocity: Vector  # rad/s, where it is not faster already
+
+
 class _Wish(NamedTuple):
+    joints: Sequence[Joint]
     accelerations: list[float]  # rad/s^2
     path: Vector  # of `path_of`
 
@@ -61,15 +70,16 @@ def limit(command: Vector, last: Sent, dt_s: float, limits: Limits, tip: Tip, cl
         command, reason = last.position, Reason.NOT_FINITE
     low, high = np.minimum(limits.lower, last.position), np.maximum(limits.upper, last.position)
     inside = np.minimum(np.maximum(command, low), high)
-    reason |= _changed(command, inside, Reason.POSITION)
+    if _differ(command, inside):
+        reason |= Reason.POSITION
     wanted = (inside - last.position) / dt_s
     velocity = np.minimum(np.maximum(wanted, -limits.velocity), limits.velocity)
-    reason |= _changed(wanted, velocity, Reason.VELOCITY)
-    joints = joints_of(last, dt_s, limits)
-    nearest, why = _reachable(joints, velocity, low, high, limits)
-    reason |= why
-    allowed, why = _allowed(joints, nearest, last, low, high, limits, tip, clear)
-    return _after(allowed, last, dt_s, reason | why)
+    if _differ(wanted, velocity):
+        reason |= Reason.VELOCITY
+    bounds, arm = Bounds(low, high, limits.velocity), Arm(limits, tip, clear)
+    wish, why = _reachable(joints_of(last, dt_s, limits), velocity, bounds)
+    allowed, more = _allowed(wish, last, dt_s, bounds, arm)
+    return _after(allowed, last, dt_s, reason | why | more)
 
 
 def approach(goal: Vector, last: Sent, dt_s: float, limits: Limits) -> Vector:
@@ -79,74 +89,62 @@ def approach(goal: Vector, last: Sent, dt_s: float, limits: Limits) -> Vector:
     slowest = float(np.max(far / limits.velocity))  # s, at full speed
     speed = np.minimum(far / max(slowest, dt_s), limits.velocity)
     low, high = np.minimum(goal, last.position), np.maximum(goal, last.position)
-    joints = joints_of(last, dt_s, limits)
-    nearest, _ = _reachable(joints, np.sign(distance) * speed, low, high, limits)
-    return _after(nearest.accelerations, last, dt_s, Reason.NONE).position
+    bounds = Bounds(low, high, limits.velocity)
+    wish, _ = _reachable(joints_of(last, dt_s, limits), np.sign(distance) * speed, bounds)
+    return _after(wish.accelerations, last, dt_s, Reason.NONE).position
 
 
-def _reachable(
-    joints: Sequence[Joint], velocity: Vector, low: Vector, high: Vector, limits: Limits
-) -> tuple[_Wish, Reason]:
-    """Nearest to velocities (J_all,), what lets every joint by itself stop within its limits; and what changed it."""
-    accelerations, paths, reason = [], [], Reason.NONE
-    rows = (velocity, low, high, limits.velocity)
-    for joint, wish, *bounds, fastest in zip(joints, *(vector.tolist() for vector in rows), strict=True):
+def _reachable(joints: Sequence[Joint], velocity: Vector, bounds: Bounds) -> tuple[_Wish, Reason]:
+    """Nearest to velocities (J_all,), what lets every joint by itself stop within its bounds; and what changed it."""
+    accelerations, paths, hard, sudden, late = [], [], False, False, False
+    rows = (velocity.tolist(), bounds.low.tolist(), bounds.high.tolist(), bounds.velocity.tolist())
+    for joint, wish, low, high, fastest in zip(joints, *rows, strict=True):
         wanted = joint.reaching(wish)
         if joint.allows(wanted) and wish != 0.0:
             smooth = wanted
         else:
             smooth = joint.towards(wish)
             if abs(wanted) > joint.strongest + TINY:
-                reason |= Reason.ACCELERATION
+                hard = True
             elif abs(wanted - smooth) > TINY:
-                reason |= Reason.JERK
-        safe, path = joint.within(smooth, *bounds, max(fastest, abs(joint.velocity)))
-        if safe != smooth:
-            reason |= Reason.POSITION
+                sudden = True
+        safe, path = joint.within(smooth, low, high, max(fastest, abs(joint.velocity)))
+        late = late or safe != smooth
         accelerations.append(safe)
         paths.append(path)
-    return _Wish(accelerations, path_of(joints, paths)), reason
+    reason = hard * Reason.ACCELERATION | sudden * Reason.JERK | late * Reason.POSITION
+    return _Wish(joints, accelerations, path_of(joints, paths)), Reason(reason)
 
 
-def _allowed(
-    joints: Sequence[Joint],
-    wish: _Wish,
-    last: Sent,
-    low: Vector,
-    high: Vector,
-    limits: Limits,
-    tip: Tip,
-    clear: Clear | None,
-) -> tuple[Sequence[float], Reason]:
+def _allowed(wish: _Wish, last: Sent, dt_s: float, bounds: Bounds, arm: Arm) -> tuple[Sequence[float], Reason]:
     """The accelerations of a wish, or the nearest found that let the whole arm stop; and what changed them."""
-    dt_s = joints[0].dt_s
-    broken, share = broken_on(wish.path, dt_s, limits, tip, clear)
+    broken, share = broken_on(wish.path, dt_s, arm)
     reason = broken
     for _ in range(CORRECTIONS):
         if not broken:
             return wish.accelerations, reason
         velocity = last.velocity + np.array(wish.accelerations) * dt_s
         if broken & (Reason.WORKSPACE | Reason.SELF_COLLISION):
-            velocity = _slid(velocity, *margins_at(last.position, limits, tip, clear), limits)
+            velocity = _slid(velocity, *margins_at(last.position, arm), bounds.velocity)
         if broken & Reason.TCP_SPEED:
             velocity = BELOW * share * velocity
-        wish, _ = _reachable(joints, velocity, low, high, limits)
-        broken, share = broken_on(wish.path, dt_s, limits, tip, clear)
+        wish, _ = _reachable(wish.joints, velocity, bounds)
+        broken, share = broken_on(wish.path, dt_s, arm)
         reason |= broken
     if not broken:
         return wish.accelerations, reason
-    wanted, braking = np.array(wish.accelerations), np.array([joint.towards(0.0) for joint in joints])
+    wanted, braking = np.array(wish.accelerations), np.array([joint.towards(0.0) for joint in wish.joints])
     share, part = 0.0, 0.5
     for _ in range(HALVINGS):
         tried = (braking + (share + part) * (wanted - braking)).tolist()
-        path = path_of(joints, [joint.stopping(each) for joint, each in zip(joints, tried, strict=True)])
-        if not broken_on(path, dt_s, limits, tip, clear)[0]:
+        path = path_of(wish.joints, [joint.stopping(each) for joint, each in zip(wish.joints, tried, strict=True)])
+        if not broken_on(path, dt_s, arm)[0]:
             share += part
         part *= 0.5
     return (braking + share * (wanted - braking)).tolist(), reason
 
 
-def _slid(velocity: Vector, margins: Vector, gradients: Vector, limits: Limits) -> Vector:
+def _slid(velocity: Vector, margins: Vector, gradients: Vector, fastest: Vector) -> Vector:
     """Turn velocities so that no margin shrinks faster than at SLIDE_S: along a wall, not into it.
 
     Only joints that were to move take part: one that is to be held is held.
@@ -157,7 +155,7 @@ def _slid(velocity: Vector, margins: Vector, gradients: Vector, limits: Limits) 
         missing = least - float(gradient @ velocity)
         if missing > 0.0 and size > TINY:
             velocity = velocity + gradient * (missing / size)
-    return np.asarray(np.clip(velocity, -limits.velocity, limits.velocity))
+    return np.asarray(np.clip(velocity, -fastest, fastest))
 
 
 def _after(accelerations: Sequence[float], last: Sent, dt_s: float, reason: Reason) -> Sent:
@@ -166,5 +164,5 @@ def _after(accelerations: Sequence[float], last: Sent, dt_s: float, reason: Reas
     return Sent(last.position + velocity * dt_s, velocity, (velocity - last.velocity) / dt_s, reason)
 
 
-def _changed(before: Vector, after: Vector, reason: Reason) -> Reason:
-    return reason if np.abs(before - after).max() > TINY else Reason.NONE
+def _differ(before: Vector, after: Vector) -> bool:
+    return bool(np.abs(before - after).max() > TINY)

@@ -44,14 +44,19 @@ class SelfCollision:
     def __call__(self, poses: Vector) -> Vector:
         """How much further apart than they must be the nearest links are: (N, J_all) rad to (N,) m.
 
-        Negative where they are too near. A pose that can be told to be free by how little it differs from the first one
-        is not measured, and less than the truth is said of it.
+        Negative where they are too near. The first pose is measured; of one that is free by how little it differs from
+        the first or the last, no more is found out, and less than the truth is said of it.
         """
-        first = self._distance(poses[0])
-        known = first - np.abs(poses - poses[0]) @ self._reach
-        for index in np.flatnonzero(known <= 0.0):
-            known[index] = first if index == 0 else self._distance(poses[index])
-        return np.asarray(known)
+        known = self._known_from(0, poses)
+        if known.min() <= 0.0 and len(poses) > 1:
+            known = np.maximum(known, self._known_from(-1, poses))
+        for index in np.flatnonzero(known <= 0.0).tolist():
+            known[index] = self._distance(poses[index])
+        return known
+
+    def _known_from(self, index: int, poses: Vector) -> Vector:
+        """What measuring one of the poses tells of all, (N,) m: at least this much is left."""
+        return np.asarray(self._distance(poses[index]) - np.abs(poses - poses[index]) @ self._reach)
 
     def _at(self, pose: Vector) -> None:
         self._data.qpos[self._address] = pose
