@@ -3,7 +3,7 @@
 Independent of `mbrl_core.safety`: differences for velocity, acceleration and jerk, MuJoCo's own kinematics for the tip,
 `mj_geomDistance` for links. Rounding is allowed for: a difference of third order of angles of some rad, at 10 ms, is
 uncertain by 1e-9 rad/s^3, and the safety function takes speeds under 1e-10 rad/s for none, which is 1e-4 rad/s^3; the
-profile's kinematics and MuJoCo's agree to about a micrometre, for quaternions are written with eight digits.
+profile's kinematics and MuJoCo's agree to a nanometre.
 """
 
 from typing import Any
@@ -22,9 +22,9 @@ ALLOWED = {
     "velocity_rad_s": 1e-6,
     "acceleration_rad_s2": 1e-5,
     "jerk_rad_s3": 1e-3,
-    "tcp_speed_m_s": 1e-5,
-    "workspace_m": 2e-6,
-    "clearance_m": 2e-6,
+    "tcp_speed_m_s": 1e-6,
+    "workspace_m": 1e-8,
+    "clearance_m": 1e-8,
 }
 
 

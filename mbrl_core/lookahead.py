@@ -1,7 +1,7 @@
 """The way from a next command to rest, and what it would break: a command is allowed only if the arm can still stop.
 
-One rule for every limit: nothing that is beyond a limit gets further beyond it. Inside all limits that means that none
-is broken; an arm that is found outside one, or whose speed limit has just shrunk, may only come back.
+No speed on the way may be too high. What is beyond a limit of place (position, workspace, clearance) must not get
+further beyond it: inside the limits that means that none is broken, and an arm found outside one may only come back.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,11 +39,8 @@ def joints_of(last: Sent, dt_s: float, limits: Limits) -> list[Joint]:
 
 
 def path_of(joints: Sequence[Joint], stopping: Sequence[list[float]]) -> Vector:
-    """Positions one cycle ago, now, next, and from there to rest: (N, J_all) rad; `stopping` as of each joint."""
-    columns = [
-        [joint.position - joint.velocity * joint.dt_s, joint.position, *path]
-        for joint, path in zip(joints, stopping, strict=True)
-    ]
+    """Positions now, next, and from there to rest: (N, J_all) rad; `stopping` as of each joint."""
+    columns = [[joint.position, *path] for joint, path in zip(joints, stopping, strict=True)]
     length = max(map(len, columns))
     return np.asarray(np.array([column + [column[-1]] * (length - len(column)) for column in columns]).T)
 
@@ -55,20 +52,19 @@ def broken_on(path: Vector, dt_s: float, arm: Arm) -> tuple[Reason, float]:
     """
     limits = arm.limits
     tips, joints = arm.tip(path), path.shape[1]
-    now, tips_now = path[1:], tips[1:]
-    steps = tips_now - tips[:-1]
-    excess = np.empty((len(now), 2 * joints + 4))
-    excess[:, :joints] = np.maximum(limits.lower - now, now - limits.upper)
-    excess[:, joints:-4] = np.abs(now - path[:-1]) / dt_s - limits.velocity
-    excess[:, -4] = np.sqrt((steps * steps).sum(axis=1)) / dt_s - limits.tcp_speed_m_s
-    excess[:, -3:] = np.maximum(limits.workspace_low - tips_now, tips_now - limits.workspace_high)
+    steps = tips[1:] - tips[:-1]
+    excess = np.zeros((len(path), 2 * joints + 4))
+    excess[:, :joints] = np.maximum(limits.lower - path, path - limits.upper)
+    excess[1:, joints:-4] = np.abs(path[1:] - path[:-1]) / dt_s - limits.velocity
+    excess[1:, -4] = np.sqrt((steps * steps).sum(axis=1)) / dt_s - limits.tcp_speed_m_s
+    excess[:, -3:] = np.maximum(limits.workspace_low - tips, tips - limits.workspace_high)
     grows = _grows(excess)
     if grows.any():
         found = zip(IN_ORDER, np.split(grows, (joints, -4, -3)), strict=True)
         reason = Reason(sum(why for why, columns in found if columns.any()))
         fastest = limits.tcp_speed_m_s + float(excess[1:, -4].max())
         return reason, limits.tcp_speed_m_s / fastest if Reason.TCP_SPEED in reason else 1.0
-    if arm.clear is not None and _grows(-arm.clear(now)).any():
+    if arm.clear is not None and _grows(-arm.clear(path)).any():
         return Reason.SELF_COLLISION, 1.0
     return Reason.NONE, 1.0
 
