@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 
 JOINTS = 6  # the most that an arm of ours has
 NEAR_RAD = 0.05
-KINDS = ("jump", "extremes", "step", "ramp", "odd", "all odd", "hold", "hand", "home", "beside", "place")
+HALVINGS = 10
+KINDS = ("jump", "extremes", "step", "ramp", "odd", "all odd", "hold", "hand", "home", "beside", "place", "far")
 ODD = (np.nan, np.inf, -np.inf, 1e300, -1e300, 1e9, 1e-300)
 
 
@@ -62,10 +63,16 @@ class Arm:
         return np.asarray(middle + fractions * half)
 
     def start(self, fractions: Array) -> Array:
-        """The pose, or the first on the way home from it that breaks no limit."""
+        """The pose if it breaks no limit; otherwise one on the way to it from home, close to where that begins."""
         far = self.pose(fractions[: len(self.home)]) - self.home
-        poses = (self.home + share * far for share in (1.0, 0.8, 0.6, 0.4, 0.2))
-        return next((pose for pose in poses if self.is_free(pose)), self.home)
+        if self.is_free(self.home + far):
+            return np.asarray(self.home + far)
+        share, step = 0.0, 0.5
+        for _ in range(HALVINGS):
+            if self.is_free(self.home + (share + step) * far):
+                share += step
+            step *= 0.5
+        return np.asarray(self.home + share * far)
 
 
 fraction = st.floats(-1.0, 1.0)
@@ -113,6 +120,8 @@ def _command(piece: Piece, tick: int, rows: Array, last: Sent, arm: Arm) -> Arra
     if piece.kind == "beside":  # within a milliradian of the position limits
         return np.asarray(np.where(rows[0] > 0, upper, lower) + 1e-3 * row)
     if piece.kind == "place":
+        return approach(arm.pose(rows[0]), last, arm.dt_s, arm.limits)
+    if piece.kind == "far":
         return arm.pose(rows[0])
     return last.position
 

@@ -1,8 +1,9 @@
 """Does any sequence of commands break a limit, how often is a command changed and why, and what does one call take?
 
-Hypothesis draws the sequences (`command_sequences.py`: at most 4 pieces of up to 20 commands, from a start at home or
-anywhere that breaks no limit) for all profiles in turn; `limit_checker.py` judges what was sent, with the way to rest.
-Batches have seeds of their own, so a run can be cut into parts: --first 20000 goes on where --sequences 20000 ended.
+Hypothesis draws the sequences (`command_sequences.py`: at most 4 pieces of up to 20 commands, from a start that breaks
+no limit or lies at the edge of one) for all profiles in turn; `limit_checker.py` judges what was sent, with the way to
+rest. Batches have seeds of their own, so a run can be cut into parts: --first 20000 goes on where --sequences 20000
+ended.
 
     python bench/safety_sequences.py --sequences 2000
     python bench/safety_sequences.py --sequences 100000 --processes 2

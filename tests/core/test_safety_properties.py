@@ -133,6 +133,22 @@ def test_a_checker_that_is_shown_a_broken_limit_names_it(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_arm_that_is_sent_into_itself_or_the_table_stops_short_of_it(name):
+    arm, rng, reasons = ARMS[name], np.random.default_rng(4), Reason.NONE
+    poses = [arm.pose(rng.uniform(-1, 1, len(arm.home))) for _ in range(300)]
+    wide = dataclasses.replace(arm.limits, workspace_low=np.full(3, -1.0), workspace_high=np.full(3, 1.0))
+    arm = dataclasses.replace(arm, limits=wide)
+    for goal in [pose for pose in poses if arm.clear(pose[None])[0] < -0.01][:3]:
+        sent = [Sent.at_rest(arm.home)]
+        for _ in range(300):
+            sent.append(send(approach(goal, sent[-1], arm.dt_s, arm.limits), sent[-1], arm))
+            reasons |= sent[-1].reason
+        excess = CHECKERS[name].excess(np.array([each.position for each in sent]), arm.dt_s, arm.limits)
+        assert not limit_checker.broken(excess), excess
+    assert Reason.SELF_COLLISION in reasons
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_arm_that_is_found_too_near_itself_or_out_of_its_box_only_comes_back(name):
     arm, rng = ARMS[name], np.random.default_rng(1)
     came_back = 0
