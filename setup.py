@@ -34,11 +34,11 @@ setup(
         (f"share/{NAME}/launch/config", sorted(glob("launch/config/*.yaml"))),
     ],
     zip_safe=False,
-    # What the robot needs: no torch, no mujoco.
-    install_requires=["array-api-compat", "numpy", "onnxruntime", "pyserial", "pyyaml", "safetensors"],
+    # What the robot needs: no torch; mujoco measures self-collision.
+    install_requires=["array-api-compat", "mujoco", "numpy", "onnxruntime", "pyserial", "pyyaml", "safetensors"],
     extras_require={
         "learn": ["onnx", "onnxscript", "tensorboard", "torch"],
-        "sim": ["gymnasium[mujoco]", "mujoco"],
+        "sim": ["gymnasium[mujoco]"],
         "cli": ["matplotlib", "rich", "tyro"],
         "dynamixel": ["dynamixel-sdk"],  # for its control tables
         "dev": [

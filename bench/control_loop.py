@@ -32,6 +32,7 @@ from mbrl_core.robots.realtime import ask_for_realtime
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import profile_path
 from mbrl_sim.emulated_bus import Twin
+from mbrl_sim.self_collision import SelfCollision
 
 LEARNER = """
 import torch
@@ -110,7 +111,7 @@ def main() -> None:
         driver.connect()
         why_not = ask_for_realtime()
         config = ControlConfig(max_bus_errors=100)
-        arm = GuardedArm(driver, profile, config, counters, Chain(profile, whole=True).tip)
+        arm = GuardedArm(driver, profile, config, counters, Chain(profile, whole=True).tip, SelfCollision(profile))
         arm.engage()
         cycles = round(args.seconds * args.hz)
         times = 1e3 * measure(arm, cycles, period_s, pipe if args.silent else None, args.silent)

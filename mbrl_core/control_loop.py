@@ -22,7 +22,7 @@ from mbrl_core.kinematics import Chain
 from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
-from mbrl_core.safety import Limits, Reason
+from mbrl_core.safety import Clear, Limits, Reason
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Episode, Observation, Vector
 
@@ -43,8 +43,9 @@ class ControlLoop:
         on_episode: Callable[[Episode], None],
         on_reading: Callable[[ArmReading], None] = lambda reading: None,
         emergency_stop: EmergencyStop | None = None,
+        clear: Clear | None = None,
     ) -> None:
-        """Prepare the loop; `run` starts it. The callbacks are called from the loop's thread and must be quick."""
+        """Prepare the loop; `run` starts it. Callbacks and `clear` (of `safety.limit`) run in its thread: be quick."""
         self._config, self._on_reading, self._profile = config, on_reading, task.profile
         self._home = task.profile.vector("home_rad")
         self._tick_s = 1.0 / task.profile.bus_hz  # robot time
@@ -54,7 +55,7 @@ class ControlLoop:
         self.mailbox = ActionMailbox(task.action_dim, **bounds)
         self.counters = Counters()
         self._emergency_stop = emergency_stop or EmergencyStop(config.estop_timeout_s)
-        self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip)
+        self._arm = GuardedArm(arm, task.profile, config, self.counters, Chain(task.profile, whole=True).tip, clear)
         self._episode = EpisodeRun(
             task, config, self.counters, self.mailbox, on_observation=on_observation, on_episode=on_episode
         )

@@ -7,8 +7,6 @@ is what warm ones leave of the speed (`health.py`). After too many failures in a
 `engage`.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mbrl_core.arm import ArmProfile
@@ -18,7 +16,7 @@ from mbrl_core.health import Health, Tolerances, judge
 from mbrl_core.robots.errors import Fault, RobotError, StaleState
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
-from mbrl_core.safety import Limits, Sent, limit
+from mbrl_core.safety import Clear, Limits, Sent, Tip, limit
 from mbrl_core.types import Vector
 
 HELD_RAD = 0.15  # a goal this near the measured position is being held, with sag; further off it is not trusted
@@ -33,11 +31,12 @@ class GuardedArm:
         profile: ArmProfile,
         config: ControlConfig,
         counters: Counters,
-        tip: Callable[[Vector], Vector],
+        tip: Tip,
+        clear: Clear | None = None,
     ) -> None:
-        """Take the driver; `tip` is the forward kinematics over all joints, (J_all,) rad to (3,) m."""
-        self._arm, self._profile, self._config, self._counters, self._tip = arm, profile, config, counters, tip
-        self._limits = Limits.of(profile)
+        """Take the driver; `tip` and `clear` are those of `safety.limit`."""
+        self._arm, self._profile, self._config, self._counters = arm, profile, config, counters
+        self._tip, self._clear, self._limits = tip, clear, Limits.of(profile)
         self._tolerances = Tolerances.of(profile)
         self._health: Health | None = None  # from the first reading after `engage`
         self._tick_s = 1.0 / profile.bus_hz
@@ -95,7 +94,7 @@ class GuardedArm:
         """Send what the safety function makes of a command; returns whether it left."""
         if self.sent is None or self.lost:
             return False
-        passed = limit(command, self.sent, self._tick_s, self._limits, self._tip)
+        passed = limit(command, self.sent, self._tick_s, self._limits, self._tip, self._clear)
         try:
             self._arm.write(passed.position)
         except RobotError as error:

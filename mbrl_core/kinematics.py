@@ -16,10 +16,12 @@ from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.types import Array, Vector
 
+FACTOR, PHASE = np.array([0.0, 1.0, 1.0]), np.array([np.pi / 2, 0.0, np.pi / 2])
+
 
 @dataclass(frozen=True)
 class Segment:
-    """A hinge on the way to the tool: v' = offset + [v, sin(q) v, cos(q) v] carried by `carry` (3, 9)."""
+    """A hinge on the way to the tool: v' = offset + [v, sin(q) v, cos(q) v] carry, `carry` (9, 3)."""
 
     joint: int
     offset: Vector
@@ -38,6 +40,7 @@ class Chain:
         root = _read(profile.mjcf_path)
         self._segments, self._tool = _chain(root, profile, whole)
         self._constants: dict[tuple[str, Any], list[tuple[Array, Array]]] = {}
+        array_namespace(self._tool)  # loads for 0.1 s: now, not in a cycle of the control loop
 
     def tip(self, joints: Array) -> Array:
         """Tool tip in the base frame (xp).
@@ -50,19 +53,20 @@ class Chain:
         """
         xp = array_namespace(joints)
         constants = self._as(xp, joints)
-        sines, cosines = xp.sin(joints), xp.cos(joints)
-        point = constants[-1][0]
-        for segment, (offset, carry) in reversed(list(zip(self._segments, constants, strict=False))):
-            fixed, sine, cosine = (point @ carry[:, 3 * part : 3 * part + 3] for part in range(3))
-            joint = segment.joint
-            point = offset + fixed + sines[..., joint, None] * sine + cosines[..., joint, None] * cosine
+        factor, phase = constants[-1]
+        turns = xp.sin(joints[..., None] * factor + phase)[..., None]  # 1, sin(q), cos(q): faster than to stack them
+        shape = (*joints.shape[:-1], 9)
+        point = constants[-2][0]
+        for segment, (offset, carry) in zip(self._segments[::-1], constants[-3::-1], strict=True):
+            point = (turns[..., segment.joint, :, :] * point[..., None, :]).reshape(shape) @ carry + offset
         return point
 
     def _as(self, xp: Any, like: Array) -> list[tuple[Array, Array]]:
-        """Offsets and carries in the caller's array type; the last entry holds the tool's own offset."""
+        """Offsets and carries in the caller's array type; then the tool's own offset; then what `tip` puts q into."""
         key = (xp.__name__, like.dtype)
         if key not in self._constants:
-            pairs = [(segment.offset, segment.carry) for segment in self._segments] + [(self._tool, self._tool)]
+            pairs = [(segment.offset, segment.carry) for segment in self._segments]
+            pairs += [(self._tool, self._tool), (FACTOR, PHASE)]
             self._constants[key] = [
                 (xp.asarray(first, dtype=like.dtype), xp.asarray(second, dtype=like.dtype)) for first, second in pairs
             ]
@@ -94,10 +98,10 @@ def _chain(root: ElementTree.Element, profile: ArmProfile, whole: bool) -> tuple
 
 
 def _carry(rotation: Vector, axis: Vector) -> Vector:
-    """The three matrices of Rodrigues' formula in a fixed frame, transposed for row vectors: (3, 9)."""
+    """The three matrices of Rodrigues' formula in a fixed frame, transposed for row vectors: (9, 3)."""
     along = np.outer(axis, axis)
     parts = (along, _cross(axis), np.eye(3) - along)
-    return np.concatenate([(rotation @ part).T for part in parts], axis=1)
+    return np.concatenate([(rotation @ part).T for part in parts])
 
 
 def rodrigues(axis: Vector, angle_rad: float) -> Vector:

@@ -1,4 +1,4 @@
-"""The digital twin. Importing the package alone brings no MuJoCo, so a robot may read ASSETS without it."""
+"""The digital twin. Importing the package alone brings no MuJoCo, so what needs ASSETS only does without it."""
 
 from pathlib import Path
 

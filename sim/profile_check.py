@@ -18,6 +18,7 @@ from mbrl_core.config import refuse
 from mbrl_core.kinematics import Chain
 from mbrl_sim.model_names import actuator_id, joint_id, site_id
 from mbrl_sim.reachable import nearest
+from mbrl_sim.self_collision import strangers
 
 Array = NDArray[np.float64]
 SAME_TIP_M = 1e-6
@@ -98,7 +99,7 @@ def _check_kinematics(profile: ArmProfile, model: Any, data: Any) -> None:
 def _check_home(profile: ArmProfile, model: Any, data: Any) -> None:
     """Compare every pair of links that are no neighbours; to the table they need no clearance."""
     for pair in itertools.combinations(range(model.ngeom), 2):
-        if not _strangers(model, *pair):
+        if not strangers(model, *pair):
             continue
         bodies = [model.geom_bodyid[geom] for geom in pair]
         least = profile.clearance_m if all(bodies) else -TOUCHING_M
@@ -107,13 +108,6 @@ def _check_home(profile: ArmProfile, model: Any, data: Any) -> None:
             expected = f"links {profile.clearance_m} m apart and none in the table (world)"
             names = [model.body(body).name for body in bodies]
             raise refuse(f"{profile.name}: home pose", expected, f"{names} at {distance:.4f} m")
-
-
-def _strangers(model: Any, first: int, second: int) -> bool:
-    """Whether two geoms belong to links that are no neighbours; a link without a joint is one with its parent."""
-    bodies = [int(model.body_weldid[model.geom_bodyid[geom]]) for geom in (first, second)]
-    parents = [int(model.body_weldid[model.body_parentid[body]]) for body in bodies]
-    return bodies[0] != bodies[1] and bodies[0] != parents[1] and bodies[1] != parents[0]
 
 
 def _check_boxes(profile: ArmProfile, model: Any, data: Any) -> None:

@@ -17,6 +17,7 @@ from mbrl_core.tasks.reach import ReachConfig, ReachTask
 from mbrl_core.types import TIME_LIMIT, Episode, StepFlag, Vector
 from mbrl_sim.perturbation import Perturbation
 from mbrl_sim.physics import ArmPhysics
+from mbrl_sim.self_collision import SelfCollision
 
 SETTLE_S = 1.0
 
@@ -42,6 +43,7 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         self.task = ReachTask(profile, config)
         self._profile, self._limits = profile, Limits.of(profile)
         self._physics, self._perturbed = ArmPhysics(profile, perturbation=perturbation), perturbation is not None
+        self._clear = SelfCollision(profile)
         self._home, self._index = profile.vector("home_rad"), profile.controlled
         self._goal: Vector = np.zeros(3)
         self._sent = Sent.at_rest(self._home)
@@ -98,14 +100,14 @@ class ReachEnv(gymnasium.Env[Vector, Vector]):
         ticks = self._profile.ticks_per_step
         for left in range(ticks, 0, -1):
             command = self._sent.position + (wanted - self._sent.position) / left
-            self._sent = limit(command, self._sent, 1.0 / self._profile.bus_hz, self._limits, self._tip)
+            self._sent = limit(command, self._sent, 1.0 / self._profile.bus_hz, self._limits, self._tip, self._clear)
             reason |= self._sent.reason
             self._physics.set_target(self._sent.position)
             self._physics.advance(1.0 / self._profile.bus_hz)
         return reason
 
     def _tip(self, joints: Vector) -> Vector:
-        return np.asarray(self.task.chain.tip(joints[self._index]))
+        return np.asarray(self.task.chain.tip(joints[..., self._index]))
 
     def _state(self) -> Vector:
         count = 2 * math.pi / self._profile.bus.counts_per_turn

@@ -1,6 +1,5 @@
 """Builds the arm that a profile describes, and refuses what contradicts it."""
 
-import importlib.util
 import os
 
 from rclpy.node import Node
@@ -11,6 +10,7 @@ from mbrl_core.control_config import ControlConfig
 from mbrl_core.robots.robot import Robot
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_ros.ros2_control_robot import Ros2ControlRobot
+from mbrl_sim.profile_check import check_profile
 
 
 def open_robot(node: Node, profile: ArmProfile, config: ControlConfig) -> Robot:
@@ -19,7 +19,7 @@ def open_robot(node: Node, profile: ArmProfile, config: ControlConfig) -> Robot:
     Raises:
       ValueError: the profile contradicts its MJCF, or a setting is not for this arm.
     """
-    _compare_with_model(node, profile)
+    check_profile(profile)
     if is_behind_controllers(profile):
         if config.on_shutdown == "limp":
             raise refuse("robot_interface.on_shutdown", "hold or park: controllers have no torque switch", "limp")
@@ -31,16 +31,6 @@ def open_robot(node: Node, profile: ArmProfile, config: ControlConfig) -> Robot:
 def is_behind_controllers(profile: ArmProfile) -> bool:
     """Whether ros2_control owns the arm, so that the joint states are another's to publish."""
     return profile.bus.protocol == "ros2_control"
-
-
-def _compare_with_model(node: Node, profile: ArmProfile) -> None:
-    """A robot without MuJoCo cannot tell, and says so."""
-    if importlib.util.find_spec("mujoco") is None:
-        node.get_logger().warning(f"MuJoCo is not installed: {profile.name} is not compared with {profile.mjcf}")
-        return
-    from mbrl_sim.profile_check import check_profile  # only here: robots need not install MuJoCo
-
-    check_profile(profile)
 
 
 def _refuse_fast_arm(config: ControlConfig) -> None:

@@ -1,7 +1,5 @@
 """The robot interface: control loop, safety, episodes and resets behind ROS topics; no torch.
 
-MuJoCo, where it is installed, is asked once whether the profile agrees with its MJCF.
-
 | transition | what it does |
 |---|---|
 | configure | opens the port, checks profile and every servo, reads; torque stays as it is |
@@ -39,6 +37,7 @@ from mbrl_ros.parameters import read_parameters
 from mbrl_ros.process import explain, run_node
 from mbrl_ros.robot_diagnostics import joint_statuses, loop_status
 from mbrl_sim import profile_path
+from mbrl_sim.self_collision import SelfCollision
 
 BUTTON_S = 2.0  # that an emergency stop which must be heard gets to be discovered in
 
@@ -75,6 +74,7 @@ class RobotInterfaceNode(LifecycleNode):
             self._tolerances = Tolerances.of(task.profile)
             self._arm = open_robot(self, task.profile, self._config)
             self._tells_joints = not is_behind_controllers(task.profile)
+            clear = SelfCollision(task.profile)
             self._arm.connect()
         except Exception as error:
             self.get_logger().error(explain(error))
@@ -87,6 +87,7 @@ class RobotInterfaceNode(LifecycleNode):
             on_episode=self._publish_episode,
             on_reading=self._note_reading,
             emergency_stop=self._stop,
+            clear=clear,
         )
         self._thread = threading.Thread(target=self._run_loop, args=(self._loop,), name="control", daemon=True)
         self._thread.start()
