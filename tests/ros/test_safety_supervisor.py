@@ -56,7 +56,7 @@ class Arm:
             f"{folder}/port",
         )
         self.profile = load_profile(seen)
-        watched = {"max_bus_errors": TWIN_BUS_ERRORS, "command_timeout_s": 0.5, **settings}
+        watched = {"max_bus_errors": TWIN_BUS_ERRORS, "command_timeout_s": 1.0, **settings}
         nodes = (
             NodeSpec(name="twin", parameters={"profile": arm, "port": port, "clock_hz": 1.0}, settles=True),
             NodeSpec(
@@ -169,7 +169,7 @@ def test_a_second_policy_latches_the_arm_and_start_is_refused_while_it_is_there(
         with Puppet("intruder") as intruder:
             intruder.answers = False
             wait_for(lambda: intruder.last, "an observation")
-            intruder.intrude()
+            wait_for(lambda: intruder.intrude() or arm.state == "latched", "the latch")  # best effort: one may get lost
             arm.wait_for("latched", "actions: expected one publisher, /policy, got a second one, /intruder")
             assert arm.call("rearm")[0]
             arm.assert_refused("start", "publishers of /action: expected one, got ['/intruder', '/policy']")
