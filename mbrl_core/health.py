@@ -11,7 +11,7 @@ import numpy as np
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.robots.reading import ArmReading
-from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_core.robots.servo_fault import fault_names
 from mbrl_core.types import Vector
 
 FASTEST_RAD_S = 12.0  # no servo of these turns faster, even falling
@@ -176,7 +176,7 @@ def _expected_of(joint: int, health: Health, reading: ArmReading, target: Vector
     stalled_s, most_s = health.stalled_s[joint], tolerances.stall_s[joint]
     unfollowed = abs(target[joint] - health.target[joint])
     if status:
-        return f"a servo without faults, got {ServoFault(status)!s}"
+        return f"a servo without faults, got {fault_names(status)}"
     if health.odd_voltage[joint] >= VOLTAGE_CYCLES:
         return f"{low:g} to {high:g} V, got {voltage:g}: check the supply"
     if stalled_s >= most_s:

@@ -15,3 +15,8 @@ class ServoFault(IntFlag):
     OVERLOAD = 32
     SHOCK = 64  # Dynamixel: electrical shock, or too little power
     UNKNOWN = 128  # Dynamixel: it raised its alert and did not say why
+
+
+def fault_names(status: int) -> str:
+    """The names of the faults in a status, in words; empty where there are none."""
+    return ", ".join(str(fault.name).lower() for fault in ServoFault if fault & status)

@@ -37,7 +37,7 @@ def reading(**changed):
         ({"temperature_c": 60.0}, WARN, "warm: 60 degC, the arm is slowed"),
         ({"temperature_c": 65.0}, ERROR, "hot: 65 degC"),
         ({"voltage_v": 8.0}, ERROR, "supply: 8.0 V"),
-        ({"status": 32}, ERROR, "OVERLOAD"),
+        ({"status": 40}, ERROR, "current, overload"),
         ({"temperature_c": np.nan, "voltage_v": np.nan, "load": np.nan}, OK, ""),
     ],
 )

@@ -56,7 +56,7 @@ class Arm:
             f"{folder}/port",
         )
         self.profile = load_profile(seen)
-        watched = {"max_bus_errors": TWIN_BUS_ERRORS, "command_timeout_s": 0.5, **settings}
+        watched = {"max_bus_errors": TWIN_BUS_ERRORS, "command_timeout_s": 1.0, **settings}
         nodes = (
             NodeSpec(name="twin", parameters={"profile": arm, "port": port, "clock_hz": 1.0}, settles=True),
             NodeSpec(
@@ -114,6 +114,11 @@ class Arm:
     def signal(self, number):
         os.kill(self._running.supervisor.pid("robot_interface"), number)
 
+    def assert_ends(self, reason):
+        with pytest.raises(GraphError, match=r"^robot_interface died \(exit code 0\)"):
+            self.wait_for("never")
+        wait_for(lambda: (self.state, self.reason) == ("inactive", reason), f"its last word, {reason}", 5.0)
+
     def assert_refused(self, verb, *words):
         granted, answer = self.call(verb)
         assert not granted
@@ -164,7 +169,7 @@ def test_a_second_policy_latches_the_arm_and_start_is_refused_while_it_is_there(
         with Puppet("intruder") as intruder:
             intruder.answers = False
             wait_for(lambda: intruder.last, "an observation")
-            intruder.intrude()
+            wait_for(lambda: intruder.intrude() or arm.state == "latched", "the latch")  # best effort: one may get lost
             arm.wait_for("latched", "actions: expected one publisher, /policy, got a second one, /intruder")
             assert arm.call("rearm")[0]
             arm.assert_refused("start", "publishers of /action: expected one, got ['/intruder', '/policy']")
@@ -219,9 +224,7 @@ def test_a_signal_parks_the_arm_lets_go_and_ends_the_node(tmp_path, number):
     with Puppet() as policy, Arm(tmp_path, on_shutdown="limp") as arm:
         arm.moves()
         arm.signal(number)
-        with pytest.raises(GraphError, match=r"^robot_interface died \(exit code 0\)"):
-            arm.wait_for("none")
-        assert (arm.state, arm.reason) == ("inactive", "parked, torque is off")
+        arm.assert_ends("parked, torque is off")
         np.testing.assert_allclose(policy.joints[-1], arm.profile.park_rad, atol=0.1)
 
 
@@ -231,9 +234,7 @@ def test_a_second_signal_cuts_parking_short_and_the_arm_holds(tmp_path):
         arm.signal(signal.SIGINT)
         arm.wait_for("moving", "deactivating")
         arm.signal(signal.SIGINT)
-        with pytest.raises(GraphError, match=r"^robot_interface died \(exit code 0\)"):
-            arm.wait_for("none")
-        assert (arm.state, arm.reason) == ("inactive", "deactivated")
+        arm.assert_ends("deactivated")
         assert np.abs(np.array(policy.joints[-1]) - arm.profile.park_rad).max() > 0.2
 
 
@@ -243,9 +244,7 @@ def test_the_emergency_stop_is_heard_while_the_arm_parks_for_its_end(tmp_path):
         arm.signal(signal.SIGINT)
         arm.wait_for("moving", "deactivating")
         policy.pressed = True
-        with pytest.raises(GraphError, match=r"^robot_interface died \(exit code 0\)"):
-            arm.wait_for("none")
-        assert (arm.state, arm.reason) == ("inactive", "deactivated")
+        arm.assert_ends("deactivated")
         assert np.abs(np.array(policy.joints[-1]) - arm.profile.park_rad).max() > 0.2
 
 

@@ -10,7 +10,7 @@ from mbrl_core.control_config import Mode
 from mbrl_core.control_loop import ControlLoop
 from mbrl_core.health import Tolerances
 from mbrl_core.robots.reading import ArmReading
-from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_core.robots.servo_fault import fault_names
 
 OLD_S = 1.0  # a reading older than this says nothing of now
 
@@ -47,7 +47,7 @@ def joint_statuses(name: str, reading: ArmReading | None, tolerances: Tolerances
             "voltage [V]": f"{reading.voltage_v[index]:.1f}",
             "load [share of full drive]": f"{reading.load[index]:.2f}",
             "current [A]": f"{reading.current_a[index]:.3f}",
-            "faults": str(ServoFault(int(reading.status[index]))),
+            "faults": fault_names(int(reading.status[index])) or "none",
         }
         statuses.append(_status(found.level, f"{name}: {joint}", found.message, values))
     return statuses
@@ -57,7 +57,7 @@ def judge_joint(joint: int, reading: ArmReading, tolerances: Tolerances) -> Find
     """Judge one joint by one reading: ERROR for what stops or parks the arm, WARN for what slows it."""
     warmth, voltage, status = reading.temperature_c[joint], reading.voltage_v[joint], int(reading.status[joint])
     if status:
-        return Finding(DiagnosticStatus.ERROR, str(ServoFault(status)))
+        return Finding(DiagnosticStatus.ERROR, fault_names(status))
     if warmth >= tolerances.hot_c[joint]:
         return Finding(DiagnosticStatus.ERROR, f"hot: {warmth:g} degC")
     if voltage < tolerances.min_voltage_v[joint] or voltage > tolerances.max_voltage_v[joint]:

@@ -13,6 +13,7 @@ import threading
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -39,6 +40,7 @@ from mbrl_ros.robot_diagnostics import joint_statuses, loop_status
 from mbrl_sim import profile_path
 from mbrl_sim.self_collision import SelfCollision
 
+LAST_WORD = Duration(seconds=0.5)  # that the last status gets to arrive in
 BUTTON_S = 2.0  # that an emergency stop which must be heard gets to be discovered in
 
 
@@ -149,6 +151,7 @@ class RobotInterfaceNode(LifecycleNode):
         loop.close()
         self._thread.join(timeout=2.0)
         self._publish_status(loop)
+        self._status.wait_for_all_acked(LAST_WORD)
         self._arm.close()
 
     def _connected(self) -> ControlLoop:
