@@ -39,7 +39,7 @@ class Wire:
       overhead: bytes of a status packet beside its params.
       ping_size: params of the answer to a ping.
       fence: an address from which 5 to 9 bytes may be read.
-      ping: servo id to a request.
+      ping: servo id to a request that shows whether it is there, whose answer cannot be taken for the request.
       read: servo id, address and size to a request.
       write: servo id, address and data to a request.
       sync_read: address, size and servo ids to a request that all of them answer in turn.

@@ -16,6 +16,9 @@ commands:
   up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
   call VERB   ask a running arm to start, stop, rearm or reset; its policy to adapt or rollback
 
+on an arm's servos (--profile so101 --port /dev/ttyUSB0), without ROS:
+  doctor      look at an arm without moving it; name each problem and its remedy
+
 on policy bundles (.mbrl):
   inspect     what a bundle is and what it fits: mbrl inspect FILE --profile so101
   adapt       take inner steps on recorded episodes: mbrl adapt --bundle FILE --episodes FOLDER --out FILE2
@@ -67,6 +70,7 @@ def _verb(arguments: list[str]) -> int:
         "inspect": _inspect,
         "adapt": _adapt,
         "export": _export,
+        "doctor": _doctor,
     }
     name, *rest = arguments
     if name not in verbs:
@@ -154,6 +158,13 @@ def _export(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return export(parse(ExportConfig, arguments, "mbrl export"))
+
+
+def _doctor(arguments: list[str]) -> int:
+    from mbrl_ros.doctor_command import DoctorConfig, doctor
+    from mbrl_ros.flags import parse
+
+    return doctor(parse(DoctorConfig, arguments, "mbrl doctor"))
 
 
 if __name__ == "__main__":
