@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mbrl_core.robots.bus_findings import Finding
+from mbrl_core.robots.finding import Finding
 
 DEVICES = Path("/sys/bus/usb-serial/devices")
 PROMPT_MS = 2  # a latency timer up to this is short enough

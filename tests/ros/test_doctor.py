@@ -44,6 +44,13 @@ def kinds(found):
     return {one["kind"] for one in found} - {"return delay"}
 
 
+def only(kind, found):
+    """The one finding of a kind."""
+    named = [one for one in found if one["kind"] == kind]
+    assert len(named) == 1, found
+    return named[0]
+
+
 @pytest.fixture(params=FAMILIES)
 def profile(request):
     return load(request.param)
@@ -137,7 +144,7 @@ def watched(profile, twin, event, *arguments):
 
 def test_an_encoder_that_jumps_while_it_is_watched(profile, twin):
     _, found = watched(profile, twin, lambda: setattr(twin.faults, "encoder_jump", {2: 1500}))
-    (jump,) = [one for one in found if one["kind"] == "encoder jump"]
+    jump = only("encoder jump", found)
     assert "servo 2" in jump["text"]
     assert "replace the servo" in jump["remedy"]
 
@@ -163,14 +170,14 @@ def test_a_servo_that_lost_its_power_before(profile, holding):
     holding.power_cycle({3})
     status, found = doctor("--profile", profile.name, "--port", holding.port)
     assert status == 1
-    (lost,) = [one for one in found if one["kind"] == "brown-out"]
+    lost = only("brown-out", found)
     assert "servo 3" in lost["text"]
     assert "supply" in lost["remedy"]
 
 
 def test_a_servo_that_loses_its_power_while_it_is_watched(profile, holding):
     _, found = watched(profile, holding, lambda: holding.power_cycle({3}))
-    (lost,) = [one for one in found if one["kind"] == "brown-out"]
+    lost = only("brown-out", found)
     assert "servo 3" in lost["text"]
     assert "torque_enable 1 -> 0" in lost["text"]
 
@@ -225,7 +232,7 @@ def test_soft_limits_beyond_the_encoders_end(profile, twin, tmp_path):
     joints = (dataclasses.replace(first, zero_count=3900), *others)
     path = write_profile(tmp_path / "wrapped.yaml", dataclasses.replace(profile, joints=joints))
     _, found = doctor("--profile", path, "--port", twin.port)
-    (wrap,) = [one for one in found if one["kind"] == "wrap"]
+    wrap = only("wrap", found)
     assert "shoulder_pan" in wrap["text"]
     assert "mbrl calibrate" in wrap["remedy"]
 

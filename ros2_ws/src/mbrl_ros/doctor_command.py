@@ -13,9 +13,10 @@ from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.config import refuse, setting
 from mbrl_core.host_findings import ClockWatch, port_findings
-from mbrl_core.robots.bus_findings import Finding, findings, firmware, unmoved
+from mbrl_core.robots.bus_findings import findings, firmware, unmoved
 from mbrl_core.robots.bus_survey import BusSurvey, ServoSurvey, other_baud, sample, survey
 from mbrl_core.robots.errors import NotConnected
+from mbrl_core.robots.finding import Finding
 from mbrl_core.robots.servo_bus import ServoBus
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_sim import profile_path
