@@ -23,7 +23,7 @@ def test_help_names_every_command(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian"], "command: expected one of ['adapt', 'call', 'doctor', "),
+        (["trian"], "command: expected one of ['adapt', 'calibrate', 'call', 'doctor', "),
         (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
         (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),

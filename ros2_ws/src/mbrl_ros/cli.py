@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mbrl_core.robots.errors import RobotError
+
 USAGE = """usage: mbrl COMMAND [FLAGS]       (mbrl COMMAND --help lists a command's flags)
 
 commands:
@@ -17,6 +19,8 @@ commands:
   call VERB   ask a running arm to start, stop, rearm or reset; its policy to adapt or rollback
 
 on an arm's servos (--profile so101 --port /dev/ttyUSB0), without ROS:
+  find-port   which serial port is the arm's: pull its cable and see, or --list who answers where
+  calibrate   zeros, directions and ranges of one arm, by hand, into a YAML file; --check, --from-lerobot FILE
   doctor      look at an arm without moving it; name each problem and its remedy
 
 on policy bundles (.mbrl):
@@ -31,7 +35,7 @@ on any Gymnasium environment with a continuous action space, without ROS:
   retask      another reward, no new real step: mbrl retask --run FOLDER --reward FILE.py:function --out FOLDER
   eval        try a policy: mbrl eval --bundle FOLDER/policy.mbrl --env Pendulum-v1
 """
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,6 +53,9 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return BAD_INPUT
+    except RobotError as error:
+        print(f"mbrl: {error}", file=sys.stderr)
+        return FAILED
     except ModuleNotFoundError as error:
         print(f"mbrl: expected Python module {error.name!r}, which is not installed", file=sys.stderr)
         return BAD_INPUT
@@ -70,7 +77,9 @@ def _verb(arguments: list[str]) -> int:
         "inspect": _inspect,
         "adapt": _adapt,
         "export": _export,
+        "calibrate": _calibrate,
         "doctor": _doctor,
+        "find-port": _find_port,
     }
     name, *rest = arguments
     if name not in verbs:
@@ -158,6 +167,20 @@ def _export(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return export(parse(ExportConfig, arguments, "mbrl export"))
+
+
+def _find_port(arguments: list[str]) -> int:
+    from mbrl_ros.find_port_command import FindPortConfig, find_port
+    from mbrl_ros.flags import parse
+
+    return find_port(parse(FindPortConfig, arguments, "mbrl find-port"))
+
+
+def _calibrate(arguments: list[str]) -> int:
+    from mbrl_ros.calibrate_command import CalibrateConfig, calibrate
+    from mbrl_ros.flags import parse
+
+    return calibrate(parse(CalibrateConfig, arguments, "mbrl calibrate"))
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from mbrl_core.arm import ArmProfile, load_profile
+from mbrl_core.arm import ArmProfile
 from mbrl_core.bundle import Bundle, check_fits
+from mbrl_core.calibration import load_calibration, load_fitted
 from mbrl_core.config import refuse, setting
 from mbrl_core.host_findings import ClockWatch, port_findings
 from mbrl_core.robots.bus_findings import findings, firmware, unmoved
 from mbrl_core.robots.bus_survey import BusSurvey, ServoSurvey, other_baud, sample, survey
+from mbrl_core.robots.calibration_check import disagreements
 from mbrl_core.robots.errors import NotConnected
 from mbrl_core.robots.finding import Finding
 from mbrl_core.robots.servo_bus import ServoBus
@@ -32,6 +34,7 @@ class DoctorConfig:
 
     profile: str = setting("so101", doc=PROFILE_DOC)
     port: str = setting("", doc=PORT_DOC)
+    calibration: str = setting("", doc="calibration file of this arm; empty = the profile's zeros and signs")
     bundle: str = setting("", doc="policy file (.mbrl) that shall run on this arm; empty = none")
     seconds: float = setting(1.5, doc="how long the bus is watched", unit="s", low=0.1, high=600)
     by_hand: float = setting(
@@ -46,7 +49,7 @@ def doctor(config: DoctorConfig) -> int:
     Raises:
       ValueError: there is no such profile, it has no servo bus, or no port was named.
     """
-    profile = load_profile(profile_path(config.profile))
+    profile = load_fitted(profile_path(config.profile), config.calibration)
     if profile.bus.protocol == "ros2_control":
         raise refuse("profile", "an arm with a servo bus; ros2_control looks after its own", config.profile)
     if not config.port:
@@ -69,6 +72,8 @@ def _look_at_bus(config: DoctorConfig, profile: ArmProfile) -> tuple[BusSurvey |
         with ServoBus(config.port, profile.bus.baud, profile.bus.protocol) as bus:
             seen = survey(bus, profile, config.seconds)
             found = findings(seen, profile)
+            if config.calibration and any(servo.answers for servo in seen.servos):
+                found += disagreements(bus, load_calibration(config.calibration), profile)
             if config.by_hand:
                 found += _by_hand(bus, profile, seen, config)
     except NotConnected as error:

@@ -18,7 +18,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from mbrl_core.arm import ArmProfile, load_profile
+from mbrl_core.arm import ArmProfile
+from mbrl_core.calibration import load_fitted
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig
 from mbrl_core.control_loop import ControlLoop
@@ -61,7 +62,7 @@ class RobotInterfaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect and read."""
         try:
-            task = ReachTask(load_profile(profile_path(self._config.profile)))
+            task = ReachTask(load_fitted(profile_path(self._config.profile), self._config.calibration))
             self._names = [joint.name for joint in task.profile.joints]
             self._arm = self._open_arm(task.profile)
             self._arm.connect()
