@@ -20,6 +20,7 @@ commands:
 
 on an arm's servos (--profile so101 --port /dev/ttyUSB0), without ROS:
   find-port   which serial port is the arm's: pull its cable and see, or --list who answers where
+  setup-motor give one motor its id and baud rate: mbrl setup-motor shoulder_pan
   calibrate   zeros, directions and ranges of one arm, by hand, into a YAML file; --check, --from-lerobot FILE
   doctor      look at an arm without moving it; name each problem and its remedy
 
@@ -67,6 +68,7 @@ def _verb(arguments: list[str]) -> int:
     from mbrl_core.config import refuse
 
     verbs: dict[str, Callable[[list[str]], int]] = {
+        "setup-motor": _setup_motor,
         "sim": _sim,
         "up": _up,
         "call": _call,
@@ -174,6 +176,13 @@ def _find_port(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return find_port(parse(FindPortConfig, arguments, "mbrl find-port"))
+
+
+def _setup_motor(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.setup_motor_command import SetupMotorConfig, setup_motor
+
+    return setup_motor(parse(SetupMotorConfig, arguments, "mbrl setup-motor"))
 
 
 def _calibrate(arguments: list[str]) -> int:
