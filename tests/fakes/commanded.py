@@ -53,9 +53,13 @@ class Commanded:
         os.kill(self.process.pid, 2)
 
     def finish(self):
-        """Return exit status, all lines, and what it complained of."""
+        """Type no more; return exit status, all lines, and what it complained of."""
         if self.process.stdin:
             self.process.stdin.close()
+        return self.finish_open()
+
+    def finish_open(self):
+        """The same for a command that ends by itself, its input still open."""
         status = self.process.wait(timeout=PATIENCE_S)
         while (line := self._fresh.get(timeout=PATIENCE_S)) is not None:
             self.lines.append(line)

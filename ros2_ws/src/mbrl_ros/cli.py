@@ -23,6 +23,8 @@ on an arm's servos (--profile so101 --port /dev/ttyUSB0), without ROS:
   setup-motor give one motor its id and baud rate: mbrl setup-motor shoulder_pan
   calibrate   zeros, directions and ranges of one arm, by hand, into a YAML file; --check, --from-lerobot FILE
   doctor      look at an arm without moving it; name each problem and its remedy
+  teleop      move the arm by keyboard or a leader arm (--leader-port), record episodes: --out FOLDER
+  replay      do again what an episode did, and say how far the arm deviated: mbrl replay FILE
 
 on policy bundles (.mbrl):
   inspect     what a bundle is and what it fits: mbrl inspect FILE --profile so101
@@ -74,7 +76,9 @@ def _verb(arguments: list[str]) -> int:
         "call": _call,
         "train": _train,
         "resume": _resume,
+        "replay": _replay,
         "retask": _retask,
+        "teleop": _teleop,
         "eval": _eval,
         "inspect": _inspect,
         "adapt": _adapt,
@@ -169,6 +173,20 @@ def _export(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return export(parse(ExportConfig, arguments, "mbrl export"))
+
+
+def _teleop(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.teleop_command import TeleopConfig, teleop
+
+    return teleop(parse(TeleopConfig, arguments, "mbrl teleop"))
+
+
+def _replay(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.replay_command import ReplayConfig, replay
+
+    return replay(parse(ReplayConfig, arguments, "mbrl replay"))
 
 
 def _find_port(arguments: list[str]) -> int:
