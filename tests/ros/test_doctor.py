@@ -4,18 +4,22 @@ import dataclasses
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes.two_families import FAMILIES, load, write_profile
 
 from mbrl_core.host_findings import port_findings
+from mbrl_core.robots.bus_findings import SPOILT
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.robots.servo_bus import ServoBus
+from mbrl_core.robots.servo_findings import REMEDIES
 from mbrl_sim.bus_faults import LATENCY_TIMER_S
 from mbrl_sim.emulated_bus import Twin
 
@@ -249,6 +253,31 @@ def test_a_bundle_that_is_none(profile, twin, tmp_path):
     status, found = doctor("--profile", profile.name, "--port", twin.port, "--bundle", tmp_path / "policy.mbrl")
     assert status == 1
     assert kinds(found) == {"bundle"}
+
+
+@pytest.mark.parametrize(
+    ("register", "count", "kind"), [("operating_mode", 1, "operating mode"), ("min_position", 1500, "position range")]
+)
+def test_a_setting_that_will_not_do(profile, twin, register, count, kind):
+    with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+        bus.write(1, register, count)
+    status, found = doctor("--profile", profile.name, "--port", twin.port, "--seconds", 0.5)
+    assert status == 1
+    assert kinds(found) == {kind}
+    assert "servo 1 (shoulder_pan)" in only(kind, found)["text"]
+
+
+def test_every_kind_of_trouble_stands_in_the_guide():
+    root = Path(__file__).parents[2]
+    sources = [*root.glob("mbrl_core/**/*.py"), root / "ros2_ws/src/mbrl_ros/doctor_command.py"]
+    text = "".join(path.read_text() for path in sources)
+    made = {*re.findall(r'kind="([a-z -]+)"', text), *(kind for kind, _, _ in SPOILT.values())}
+    made |= {f"fault {str(fault.name).lower()}" for fault in REMEDIES}
+    table = (root / "docs/arms.md").read_text().partition("| It says")[2]
+    listed = {kind.replace("(note)", "").strip() for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+              for kind in row.split(",")}  # fmt: skip
+    assert made
+    assert made == listed - {"---"}
 
 
 # ---- ports
