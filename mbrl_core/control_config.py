@@ -5,6 +5,8 @@ from enum import Enum
 
 from mbrl_core.config import setting
 
+CALIBRATION_DOC = "calibration file of this arm (mbrl calibrate); empty = the profile's zeros and signs hold"
+
 
 class Mode(Enum):
     """What the loop is at; mbrl_msgs/SafetyStatus calls resetting, parking and braking moving, too."""
@@ -24,6 +26,7 @@ class ControlConfig:
 
     profile: str = setting("so101", doc="arm: a name under the twin's assets, or the path of a YAML profile")
     port: str = setting("", doc="serial port, for example /dev/ttyUSB0")
+    calibration: str = setting("", doc=CALIBRATION_DOC)
     speed: float = setting(1.0, doc="robot seconds per wall second; other than 1 only on the twin", low=0.01, high=100)
     command_timeout_s: float = setting(
         0.15, doc="silence of the policy until the arm brakes, holds and latches", unit="s, wall", low=0.01, high=2

@@ -17,6 +17,7 @@ from mbrl_core.config import refuse
 from mbrl_core.types import Array, Vector
 
 FACTOR, PHASE = np.array([0.0, 1.0, 1.0]), np.array([np.pi / 2, 0.0, np.pi / 2])
+FULL_TURN_RAD = 2 * np.pi - 0.35  # a hinge that turns further
 
 
 @dataclass(frozen=True)
@@ -197,3 +198,58 @@ def _axis(joint: ElementTree.Element, profile: ArmProfile) -> Vector:
         raise refuse(f"{where}.pos", "0 0 0", joint.get("pos"))
     axis = _numbers(joint, "axis", 3) if joint.get("axis") else np.array([0.0, 0.0, 1.0])
     return np.asarray(axis / np.linalg.norm(axis))
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """A joint as it stands: `axis` (3,) in the base frame, and the ends that the MJCF gives it, rad."""
+
+    axis: Vector
+    lower_rad: float
+    upper_rad: float
+
+    @property
+    def middle_rad(self) -> float:
+        """Half way between its ends."""
+        return 0.5 * (self.lower_rad + self.upper_rad)
+
+    @property
+    def width_rad(self) -> float:
+        """From end to end."""
+        return self.upper_rad - self.lower_rad
+
+    @property
+    def endless(self) -> bool:
+        """Whether it turns all the way round, so that no ends can be felt."""
+        return self.width_rad > FULL_TURN_RAD
+
+
+def hinges(profile: ArmProfile, position: Vector | None = None) -> dict[str, Hinge]:
+    """Find every joint's axis and ends, those beside the way to the tool among them.
+
+    Args:
+      profile: the arm.
+      position: (J_all,) rad; None = the middle of every range.
+
+    Raises:
+      ValueError: a joint of the profile is not in the MJCF or has no range there, or the MJCF is not supported.
+    """
+    root = _read(profile.mjcf_path)
+    ranges = {joint.get("name", ""): _numbers(joint, "range", 2) for joint in root.findall(".//worldbody//joint")}
+    for joint in profile.joints:
+        if joint.name not in ranges or not np.ptp(ranges[joint.name]):
+            raise refuse(f"{profile.mjcf}: joint {joint.name}.range", "a range", ranges.get(joint.name))
+    middle = [float(ranges[joint.name].mean()) for joint in profile.joints]
+    names = [joint.name for joint in profile.joints]
+    angles = dict(zip(names, middle if position is None else position, strict=True))
+    found: dict[str, Hinge] = {}
+    stack = [(body, np.eye(3)) for body in root.findall("./worldbody/body")]
+    while stack:
+        body, rotation = stack.pop()
+        rotation = rotation @ _rotation(body)
+        for element in body.findall("joint"):
+            name, axis = element.get("name", ""), _axis(element, profile)
+            found[name] = Hinge(rotation @ axis, *map(float, ranges[name]))
+            rotation = rotation @ rodrigues(axis, angles.get(name, 0.0))
+        stack += [(child, rotation) for child in body.findall("body")]
+    return {name: found[name] for name in names}

@@ -53,6 +53,8 @@ class Twin:
       link: where to put a symbolic link to the port, for a fixed name.
       paced: whether bytes take their time on the wire.
       perturbation: how this arm differs from its profile; None = not at all.
+      assembled: the profile with the zeros and signs that the horns were really put on with, which may lie across the
+        encoders' ends; None = those of the profile.
 
     Raises:
       ValueError: a speed that is not positive, or a link that would replace something that is no link.
@@ -67,13 +69,14 @@ class Twin:
         link: str | Path | None = None,
         paced: bool = True,
         perturbation: Perturbation | None = None,
+        assembled: ArmProfile | None = None,
     ) -> None:
         """Open the port and start."""
         self._clock = SimClock(speed)
         self.faults = BusFaults(seed=seed)
         self._family = family_of(profile)
         physics = ArmPhysics(profile, seed=seed, perturbation=perturbation)
-        self._bank = ServoBank(profile, physics, self.faults, self._family.make)
+        self._bank = ServoBank(assembled or profile, physics, self.faults, self._family.make)
         self._byte_s = 10.0 / profile.bus.baud if paced else 0.0
         self._late_s = 0.0
         self._lock = threading.Lock()

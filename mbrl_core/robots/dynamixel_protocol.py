@@ -126,6 +126,9 @@ def _wire(sync_read: int) -> Wire:
         ping_size=3,
         fence=126,
         ping=lambda servo_id: encode(servo_id, PING),
+        ping_all=encode(BROADCAST_ID, PING),
+        ping_all_size=3,
+        ping_all_s=0.8,  # 3 ms for each id
         read=lambda servo_id, address, size: encode(servo_id, READ, _span(address, size)),
         write=lambda servo_id, address, data: encode(servo_id, WRITE, address.to_bytes(2, "little") + data),
         sync_read=lambda address, size, ids: encode(BROADCAST_ID, sync_read, _span(address, size) + bytes(ids)),

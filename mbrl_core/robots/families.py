@@ -23,6 +23,7 @@ FEETECH_STS = Family(
     status_bits={1 << bit: 1 << bit for bit in range(6)},
     watchdog_counts=0,
     eeprom_lock=True,
+    homing_moves_wrap=True,
     bauds=dict(enumerate((1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400))),
 )
 
@@ -47,6 +48,7 @@ DYNAMIXEL_X = Family(
     },
     watchdog_counts=10,  # 0.2 s without a packet stop the arm by itself
     eeprom_lock=False,
+    homing_moves_wrap=False,
     bauds=dict(enumerate((9_600, 57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000))),
 )
 

@@ -26,6 +26,7 @@ class Family:
       status_bits: bits of `status` as bits of ServoFault.
       watchdog_counts: what `bus_watchdog` is armed with; 0 = there is none.
       eeprom_lock: whether the register `lock` must be 0 for a write to the EEPROM to be kept.
+      homing_moves_wrap: whether `homing_offset` moves the place where the encoder wraps, and not only what it says.
       bauds: rates by the count in `baud_rate`, bit/s.
     """
 
@@ -43,4 +44,5 @@ class Family:
     status_bits: Mapping[int, int]
     watchdog_counts: int
     eeprom_lock: bool
+    homing_moves_wrap: bool
     bauds: Mapping[int, int]

@@ -16,6 +16,10 @@ LONGEST = 250  # of the length byte
 
 PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x04, 0x05, 0x82, 0x83
 
+# Asked for to see whether a servo is there. The protocol's own ping will not do: what a servo that complains of its
+# voltage answers to it (error byte 1) is byte for byte the ping, so it would pass for an echo.
+PING_AT, PING_SIZE = 3, 4  # model, id, baud rate; nothing else asks for so many bytes
+
 
 def encode(servo_id: int, code: int, params: bytes = b"") -> bytes:
     """Return the bytes of one packet.
@@ -74,9 +78,12 @@ def _sync_write(address: int, data: Mapping[int, bytes]) -> bytes:
 
 WIRE = Wire(
     overhead=6,
-    ping_size=0,
+    ping_size=PING_SIZE,
     fence=56,
-    ping=lambda servo_id: encode(servo_id, PING),
+    ping=lambda servo_id: encode(servo_id, READ, bytes((PING_AT, PING_SIZE))),
+    ping_all=encode(BROADCAST_ID, PING),
+    ping_all_size=0,
+    ping_all_s=0.1,
     read=lambda servo_id, address, size: encode(servo_id, READ, bytes((address, size))),
     write=lambda servo_id, address, data: encode(servo_id, WRITE, bytes((address,)) + data),
     sync_read=_sync_read,

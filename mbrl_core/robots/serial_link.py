@@ -7,6 +7,7 @@ for. Bytes keep their order on the line; when that answer is in, everything olde
 """
 
 import contextlib
+import math
 import select
 import termios
 import time
@@ -43,6 +44,21 @@ class BusErrors:
     unexpected: int = 0
     echoes: int = 0
     retries: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """All that came back on a request.
+
+    Attributes:
+      data: the bytes, without the request's own echo.
+      echoed: whether that was among them.
+      took_s: from the request until so many bytes were in as were expected, s; NaN when they never were.
+    """
+
+    data: bytes
+    echoed: bool
+    took_s: float
 
 
 class SerialLink:
@@ -89,6 +105,30 @@ class SerialLink:
         except GONE as error:
             raise NotConnected(f"port: expected {self.port} to stay, got {error}") from error
         return time.monotonic()
+
+    def listen(self, request: bytes, expected_bytes: int, *, longest_s: float, quiet_s: float) -> Heard:
+        """Send a request and return every byte that follows, whatever it is: for a diagnosis, nothing is thrown away.
+
+        Args:
+          request: bytes to send.
+          expected_bytes: how many an answer has.
+          longest_s: listen at most so long, s.
+          quiet_s: once so many bytes are in, listen on until the line was quiet for so long, s.
+
+        Raises:
+          NotConnected: the device is gone.
+        """
+        sent_s = self.send(request)
+        end_s, data, took_s = sent_s + longest_s, b"", math.nan
+        while True:
+            until_s = end_s if math.isnan(took_s) else min(end_s, time.monotonic() + quiet_s)
+            fresh = self._receive(until_s)
+            if not fresh:
+                break
+            data += fresh
+            if math.isnan(took_s) and len(data) - len(request) * (request in data) >= expected_bytes:
+                took_s = time.monotonic() - sent_s
+        return Heard(data=data.replace(request, b"", 1), echoed=request in data, took_s=took_s)
 
     def ask(
         self, request: bytes, servo_ids: Sequence[int], size: int, deadline: float, *, fenced: bool = True

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
+from mbrl_core.config import refuse
 from mbrl_core.robots.errors import Fault, StaleState
 from mbrl_core.robots.families import family_of
 from mbrl_core.robots.register import Register
@@ -11,6 +12,7 @@ from mbrl_core.robots.serial_link import BusErrors, SerialLink
 
 PING_DEADLINE_S = 0.05  # one ping; nothing moves then, so patience is cheap
 REGISTER_DEADLINE_S = 0.2  # one look at a register outside the control loop
+SETTLE_S = 0.05  # after a change of baud rate
 ATTEMPTS = 3
 ERRORS = 0x7F  # of a status packet's error byte; the bit above is Dynamixel's alert
 
@@ -64,6 +66,18 @@ class ServoBus:
         here = [servo_id for servo_id in servo_ids if self.ping(servo_id, attempts=2, timeout_s=timeout_s)]
         return {servo_id: self.model(servo_id) for servo_id in here}
 
+    def everybody(self) -> tuple[list[int], bool]:
+        """Ask all ids at once: those that answered, and whether anything else came, as where two answers collide.
+
+        Raises:
+          NotConnected: the device is gone.
+        """
+        wire = self.link.wire
+        heard = self.link.listen(wire.ping_all, 1 << 30, longest_s=wire.ping_all_s, quiet_s=0.0)
+        decoded = wire.decode(heard.data, wire.ping_all_size, 1)
+        ids = sorted(packet.servo_id for packet in decoded.packets)
+        return ids, bool(decoded.damaged or decoded.noise or decoded.rest or len(set(ids)) < len(ids))
+
     def model(self, servo_id: int) -> int:
         """Return a servo's model number. Raises StaleState when it is silent."""
         register = self.family.model_number
@@ -84,13 +98,15 @@ class ServoBus:
         return register.unpack(self.blocks(name, register, [servo_id])[servo_id])
 
     def write(self, servo_id: int, name: str, count: int) -> None:
-        """Write one register and read it back.
+        """Write one register and read it back; the baud rate, after which a servo is elsewhere, has `move_to_baud`.
 
         Raises:
-          ValueError: the register cannot hold the count or is read-only; nothing was sent.
+          ValueError: the register cannot hold the count or is the baud rate; nothing was sent.
           Fault: it is kept for good and torque is on (nothing was sent), or the servo did not take it.
           StaleState: the servo is silent.
         """
+        if name == "baud_rate":
+            raise refuse("register", "another than baud_rate, which has move_to_baud", name)
         register = self.table(servo_id)[name]
         data = register.pack(count)
         if register.read_only:
@@ -104,10 +120,36 @@ class ServoBus:
         now_id = count if name == "id" else servo_id
         if locked:
             self._write(now_id, "lock", 1)
-        if name != "baud_rate":  # after that one the servo is elsewhere
-            got = self.read(now_id, name)
-            if got != count:
-                raise Fault(f"servo {servo_id} {name}: expected {count} after the write, got {got}")
+        got = self.read(now_id, name)
+        if got != count:
+            raise Fault(f"servo {servo_id} {name}: expected {count} after the write, got {got}")
+
+    def move_to_baud(self, servo_id: int, baud: int) -> None:
+        """Give the only servo of the line another baud rate, follow it there, and read it back.
+
+        Raises:
+          ValueError: the family has no such rate.
+          Fault: torque is on (nothing was sent), or the servo did not take it.
+          StaleState: the servo is silent, before or after.
+          NotConnected: the port cannot be opened again.
+        """
+        counts = {rate: count for count, rate in self.family.bauds.items()}
+        if baud not in counts:
+            raise refuse("baud", f"one of {sorted(counts)}", baud)
+        if self.read(servo_id, "torque_enable"):
+            raise Fault(f"servo {servo_id} baud_rate: expected torque off (it is kept in the EEPROM), got on")
+        register = self.table(servo_id)["baud_rate"]
+        if self.family.eeprom_lock:
+            self._write(servo_id, "lock", 0)
+        self._send(servo_id, "baud_rate", register.address, register.pack(counts[baud]))
+        self.link.close()
+        self.link, self.baud = SerialLink(self.port, baud, self.family.wires[-1]), baud
+        time.sleep(SETTLE_S)
+        if self.family.eeprom_lock:
+            self._write(servo_id, "lock", 1)
+        got = self.read(servo_id, "baud_rate")
+        if got != counts[baud]:
+            raise Fault(f"servo {servo_id} baud_rate: expected {counts[baud]} after the write, got {got}")
 
     def blocks(
         self, name: str, register: Register, servo_ids: Sequence[int], deadline_s: float = REGISTER_DEADLINE_S

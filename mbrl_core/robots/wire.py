@@ -39,7 +39,10 @@ class Wire:
       overhead: bytes of a status packet beside its params.
       ping_size: params of the answer to a ping.
       fence: an address from which 5 to 9 bytes may be read.
-      ping: servo id to a request.
+      ping: servo id to a request that shows whether it is there, whose answer cannot be taken for the request.
+      ping_all: a request that every servo answers.
+      ping_all_size: params of each answer to it.
+      ping_all_s: how long the last of them may take, s.
       read: servo id, address and size to a request.
       write: servo id, address and data to a request.
       sync_read: address, size and servo ids to a request that all of them answer in turn.
@@ -51,6 +54,9 @@ class Wire:
     ping_size: int
     fence: int
     ping: Callable[[int], bytes]
+    ping_all: bytes
+    ping_all_size: int
+    ping_all_s: float
     read: Callable[[int, int, int], bytes]
     write: Callable[[int, int, bytes], bytes]
     sync_read: Callable[[int, int, Sequence[int]], bytes]

@@ -13,7 +13,6 @@ from fakes.feetech_wire import FakeWire, Mangle, untouched
 from mbrl_core.arm import ArmProfile
 from mbrl_core.robots.errors import Fault, NotConnected, StaleState
 from mbrl_core.robots.feetech_protocol import (
-    PING,
     READ,
     REGISTERS,
     SYNC_READ,
@@ -290,4 +289,4 @@ def test_ping_needs_no_more_than_three_attempts(profile: ArmProfile, wire: FakeW
     wire.mangle = silence(2)
     with pytest.raises(NotConnected, match=r"missing \[2\]"):
         ServoArm(profile, wire.port).connect()
-    assert len([p for p in wire.requests if p.code == PING and p.servo_id == 2]) == 3
+    assert len([p for p in wire.requests if (p.code, p.servo_id) == (READ, 2)]) == 3

@@ -20,10 +20,22 @@ def test_help_names_every_command(capsys):
     assert all(command in text for command in ("sim", "up sim", "up real", "up deploy", "call VERB"))
 
 
+@pytest.mark.parametrize("command", ["find-port", "setup-motor", "calibrate", "doctor", "teleop", "replay"])
+def test_every_command_for_an_arm_is_listed_and_has_a_help_of_its_own(command, capsys):
+    cli.run(["--help"])
+    assert f"\n  {command} " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        cli.run([command, "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: mbrl {command}" in shown
+    assert "--port" in shown or "--pattern" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian"], "command: expected one of ['adapt', 'call', 'eval', 'export', 'inspect', 'resume', "),
+        (["trian"], "command: expected one of ['adapt', 'calibrate', 'call', 'doctor', "),
         (["up"], "mbrl up: expected one of ['deploy', 'real', 'sim'], got 'nothing'"),
         (["up", "real"], "port: expected a serial port, for example /dev/ttyUSB0, got ''"),
         (["up", "deploy", "--bundle", "none.mbrl"], "bundle: expected a policy file (.mbrl), got 'none.mbrl'"),

@@ -9,9 +9,12 @@ import pytest
 import setuptools
 
 from mbrl_core.adaptation_config import AdaptationConfig
+from mbrl_core.arm import load_profile
+from mbrl_core.calibration import Calibration, JointCalibration, save_calibration
 from mbrl_core.control_config import ControlConfig
 from mbrl_ros.graph import STOP_ORDER, DeployGraph, RealGraph, SimGraph, build_graph
 from mbrl_ros.node_configs import LearningConfig, LifecycleManagerConfig, PolicyConfig, TwinConfig
+from mbrl_sim import profile_path
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
@@ -189,3 +192,25 @@ def test_the_learner_is_told_its_method():
         assert told["algorithm"] == "mb-mpo"
     with pytest.raises(ValueError, match="algorithm: expected one of .'me-ppo', 'mb-mpo'., got 'bptt'"):
         build_graph(dataclasses.replace(SIM, algorithm="bptt"))
+
+
+@pytest.mark.parametrize("config", [REAL, ARM])
+def test_a_calibration_reaches_the_arm_and_a_wrong_one_is_refused_before_anything_starts(config, tmp_path):
+    assert parameters(config, "robot_interface")["calibration"] == ""
+    profile = load_profile(profile_path("so101"))
+    joints = tuple(
+        JointCalibration(
+            name=joint.name, servo_id=joint.servo_id, homing_offset=0, sign=1, zero_count=2000, lower_count=100,
+            upper_count=4000,
+        )
+        for joint in profile.joints
+    )  # fmt: skip
+    mine, another = tmp_path / "mine.yaml", tmp_path / "another.yaml"
+    save_calibration(mine, Calibration(arm="so101", joints=joints))
+    save_calibration(another, Calibration(arm="koch", joints=joints))
+    named = dataclasses.replace(config, calibration=str(mine))
+    assert parameters(named, "robot_interface")["calibration"] == str(mine)
+    with pytest.raises(ValueError, match="calibration.arm: expected 'so101', got 'koch'"):
+        build_graph(dataclasses.replace(config, calibration=str(another)))
+    with pytest.raises(ValueError, match="calibration: expected a file"):
+        build_graph(dataclasses.replace(config, calibration="none.yaml"))

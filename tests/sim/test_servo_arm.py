@@ -96,6 +96,15 @@ def test_a_silent_servo_costs_no_more_than_the_deadline(profile: ArmProfile, twi
     arm.close()
 
 
+def test_a_servo_that_complains_of_its_voltage_is_there_all_the_same(profile: ArmProfile, twin: Twin) -> None:
+    """Its answer to a Feetech ping would be the ping itself."""
+    twin.faults.supply = 1.3
+    time.sleep(0.2)
+    with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+        assert bus.ping(profile.joints[0].servo_id)
+        assert not bus.ping(99, attempts=1)
+
+
 def test_an_overloaded_servo_says_so_in_the_reading(arm: ServoArm, twin: Twin) -> None:
     arm.enable_torque()
     twin.faults.overloaded = {3}

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mbrl_core.robots.errors import RobotError
+
 USAGE = """usage: mbrl COMMAND [FLAGS]       (mbrl COMMAND --help lists a command's flags)
 
 commands:
@@ -16,6 +18,14 @@ commands:
   up deploy   run a policy without learning, on an arm (--port) or on the twin: mbrl up deploy --bundle FILE
   call VERB   ask a running arm to start, stop, rearm, reset or park; its policy to adapt or rollback;
               estop presses the emergency stop, release lets it out
+
+on an arm's servos (--profile so101 --port /dev/ttyUSB0), without ROS:
+  find-port   which serial port is the arm's: pull its cable and see, or --list who answers where
+  setup-motor give one motor its id and baud rate: mbrl setup-motor shoulder_pan
+  calibrate   zeros, directions and ranges of one arm, by hand, into a YAML file; --check, --from-lerobot FILE
+  doctor      look at an arm without moving it; name each problem and its remedy
+  teleop      move the arm by keyboard or a leader arm (--leader-port), record episodes: --out FOLDER
+  replay      do again what an episode did, and say how far the arm deviated: mbrl replay FILE
 
 on policy bundles (.mbrl):
   inspect     what a bundle is and what it fits: mbrl inspect FILE --profile so101
@@ -29,7 +39,7 @@ on any Gymnasium environment with a continuous action space, without ROS:
   retask      another reward, no new real step: mbrl retask --run FOLDER --reward FILE.py:function --out FOLDER
   eval        try a policy: mbrl eval --bundle FOLDER/policy.mbrl --env Pendulum-v1
 """
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,6 +57,9 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return BAD_INPUT
+    except RobotError as error:
+        print(f"mbrl: {error}", file=sys.stderr)
+        return FAILED
     except ModuleNotFoundError as error:
         print(f"mbrl: expected Python module {error.name!r}, which is not installed", file=sys.stderr)
         return BAD_INPUT
@@ -58,16 +71,22 @@ def _verb(arguments: list[str]) -> int:
     from mbrl_core.config import refuse
 
     verbs: dict[str, Callable[[list[str]], int]] = {
+        "setup-motor": _setup_motor,
         "sim": _sim,
         "up": _up,
         "call": _call,
         "train": _train,
         "resume": _resume,
+        "replay": _replay,
         "retask": _retask,
+        "teleop": _teleop,
         "eval": _eval,
         "inspect": _inspect,
         "adapt": _adapt,
         "export": _export,
+        "calibrate": _calibrate,
+        "doctor": _doctor,
+        "find-port": _find_port,
     }
     name, *rest = arguments
     if name not in verbs:
@@ -155,6 +174,48 @@ def _export(arguments: list[str]) -> int:
     from mbrl_ros.flags import parse
 
     return export(parse(ExportConfig, arguments, "mbrl export"))
+
+
+def _teleop(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.teleop_command import TeleopConfig, teleop
+
+    return teleop(parse(TeleopConfig, arguments, "mbrl teleop"))
+
+
+def _replay(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.replay_command import ReplayConfig, replay
+
+    return replay(parse(ReplayConfig, arguments, "mbrl replay"))
+
+
+def _find_port(arguments: list[str]) -> int:
+    from mbrl_ros.find_port_command import FindPortConfig, find_port
+    from mbrl_ros.flags import parse
+
+    return find_port(parse(FindPortConfig, arguments, "mbrl find-port"))
+
+
+def _setup_motor(arguments: list[str]) -> int:
+    from mbrl_ros.flags import parse
+    from mbrl_ros.setup_motor_command import SetupMotorConfig, setup_motor
+
+    return setup_motor(parse(SetupMotorConfig, arguments, "mbrl setup-motor"))
+
+
+def _calibrate(arguments: list[str]) -> int:
+    from mbrl_ros.calibrate_command import CalibrateConfig, calibrate
+    from mbrl_ros.flags import parse
+
+    return calibrate(parse(CalibrateConfig, arguments, "mbrl calibrate"))
+
+
+def _doctor(arguments: list[str]) -> int:
+    from mbrl_ros.doctor_command import DoctorConfig, doctor
+    from mbrl_ros.flags import parse
+
+    return doctor(parse(DoctorConfig, arguments, "mbrl doctor"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import yaml
 from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
 from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.arm import load_profile
+from mbrl_core.calibration import load_fitted
 from mbrl_core.config import check, refuse, setting
+from mbrl_core.control_config import CALIBRATION_DOC
 from mbrl_ros.node_configs import (
     ALGORITHM_DOC,
     ALGORITHMS,
@@ -96,6 +98,7 @@ class RealGraph:
     port: str = setting(
         "", doc="serial port of the servo bus, for example /dev/ttyUSB0; required, but for arms behind ros2_control"
     )
+    calibration: str = setting("", doc=CALIBRATION_DOC)
     seed: int = setting(0, doc="seed of goals, policy and learner", low=0, high=2**31 - 1)
     max_steps: int = setting(0, doc="real steps after which collection ends; 0 = no limit", low=0)
     episodes: int = setting(0, doc="episodes after which collection ends; 0 = no limit", low=0)
@@ -117,6 +120,7 @@ class DeployGraph:
     port: str = setting(
         "", doc="serial port of the servo bus, or `ros2_control` for an arm that is behind it; empty = the twin"
     )
+    calibration: str = setting("", doc=CALIBRATION_DOC)
     speed: float = setting(1.0, doc="how many times faster than real time the twin runs", low=0.1, high=100)
     seed: int = setting(0, doc="seed of goals and of random actions", low=0, high=2**31 - 1)
     episodes: int = setting(0, doc="episodes after which the arm stops; 0 = no limit", low=0)
@@ -171,7 +175,7 @@ def _real(config: RealGraph) -> Graph:
     shared = {"profile": config.profile, "seed": config.seed}
     limits = {"max_steps": config.max_steps, "episodes": config.episodes}
     nodes = (
-        _robot_interface({**shared, "port": port, "speed": 1.0, **limits}),
+        _robot_interface({**shared, "port": port, "calibration": _calibration(config), "speed": 1.0, **limits}),
         _policy({**shared, "bundle": "", "actor": "learned", "deterministic": False}),
         _learner({**_learning(config), **shared}),
         _manager(("model_learning",), config.start),
@@ -188,6 +192,8 @@ def _deploy(config: DeployGraph) -> Graph:
     arm: dict[str, Any] = {"port": _twin_port(config) if on_twin else _arm_port(config)}
     if on_twin:
         arm["max_bus_errors"] = TWIN_BUS_ERRORS
+    else:
+        arm["calibration"] = _calibration(config)
     shared = {"profile": config.profile, "seed": config.seed, "use_sim_time": on_twin}
     acting = {"bundle": config.bundle, "actor": config.actor, "deterministic": config.deterministic}
     if config.actor == "learned":
@@ -244,6 +250,16 @@ def _arm_port(config: RealGraph | DeployGraph) -> str:
     if config.port in ("", ROS2_CONTROL):
         raise refuse("port", "a serial port, for example /dev/ttyUSB0", config.port)
     return config.port
+
+
+def _calibration(config: RealGraph | DeployGraph) -> str:
+    """Path of the calibration that the arm's node is told of; refused here, before anything starts, where it is wrong.
+
+    Raises:
+      ValueError: the file is wrong, or of another arm.
+    """
+    load_fitted(profile_path(config.profile), config.calibration)
+    return str(Path(config.calibration).absolute()) if config.calibration else ""
 
 
 def _has_controllers(config: GraphConfig) -> bool:

@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from mbrl_core.action_mailbox import Sender
-from mbrl_core.arm import load_profile
+from mbrl_core.calibration import load_fitted
 from mbrl_core.control_config import ControlConfig
 from mbrl_core.control_loop import ControlLoop
 from mbrl_core.emergency_stop import EmergencyStop
@@ -71,7 +71,7 @@ class RobotInterfaceNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect and read."""
         try:
-            task = ReachTask(load_profile(profile_path(self._config.profile)))
+            task = ReachTask(load_fitted(profile_path(self._config.profile), self._config.calibration))
             self._names = [joint.name for joint in task.profile.joints]
             self._tolerances = Tolerances.of(task.profile)
             self._arm = open_robot(self, task.profile, self._config)
