@@ -10,7 +10,7 @@ WITHOUT = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "onnx", "mujoco", "rclpy", "mbrl_msgs"):
+        if name.split(".")[0] in ("torch", "onnx", "rclpy", "mbrl_msgs"):
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
 from mbrl_ros.cli import main
