@@ -2,7 +2,8 @@
 
 An iteration follows the gradient of the imagined return, with the value bootstrapped at a short horizon, through
 policy, model, known dynamics and reward. Departures: reparameterised noise drawn in the model; rollouts of every
-member; the gradient's norm is bounded, since it grows with the horizon where the model is chaotic.
+member; the gradient's norm is bounded, since it grows with the horizon where the model is chaotic; mean actions
+outside what can be sent cost something, since no gradient leads back from there.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
+from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient, outside
 from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
@@ -30,13 +31,16 @@ from mbrl_core.tasks.task import Task
 class BpttConfig:
     """All settings of BPTT."""
 
-    iterations: int = setting(50, doc="gradient steps of the policy in a round", low=1)
+    iterations: int = setting(100, doc="gradient steps of the policy in a round", low=1)
     ensemble: EnsembleConfig = setting(EnsembleConfig(), doc="dynamics models")
     imagination: ImaginationConfig = setting(
-        ImaginationConfig(rollouts=200, horizon=10), doc="imagined rollouts: short, for the gradient's sake"
+        ImaginationConfig(rollouts=200, horizon=25), doc="imagined rollouts: short, for the gradient's sake"
     )
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     learning_rate: float = setting(3e-3, doc="Adam's step size of the policy", low=1e-7, high=1.0)
+    outside_cost: float = setting(
+        1.0, doc="cost of a step whose mean action lies 1 outside [-1, 1], in spreads of the real rewards", low=0.0
+    )
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
@@ -76,10 +80,12 @@ class Bptt:
         shape, kept = self._config.imagination, list[Rollouts]()
 
         def objective(parameters: Parameters) -> Tensor:
-            act = partial(self.policy.distribution, parameters)
-            rollouts = world.imagine(act, shape)
+            rollouts = world.imagine(partial(self.policy.distribution, parameters), shape)
             kept.append(rollouts)
-            return bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
+            value = bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
+            mean, _ = self.policy.distribution(parameters, rollouts.obs[:-1].detach())
+            cost = self._config.outside_cost * world.data.reward_spread * shape.horizon
+            return value - cost * outside(mean, rollouts.alive)
 
         gradient = clipped_gradient(objective, self._parameters, self._config.max_gradient)
         for name, tensor in self._parameters.items():
