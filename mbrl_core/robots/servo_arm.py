@@ -6,7 +6,6 @@ which stands before it.
 """
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -14,20 +13,28 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mbrl_core.arm import ArmProfile, Joint
+from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
+from mbrl_core.robots.arm_checks import (
+    answer_at_once,
+    check_identity,
+    check_ids,
+    check_round_trip,
+    check_torque_limit,
+    check_wrap,
+    choose_wire,
+)
 from mbrl_core.robots.errors import Fault, LimitExceeded, NotConnected, RobotError, StaleState
 from mbrl_core.robots.families import family_of
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.register import Register
 from mbrl_core.robots.serial_link import BusErrors
 from mbrl_core.robots.servo_bus import REGISTER_DEADLINE_S, ServoBus
-from mbrl_core.robots.servo_fault import ServoFault
+from mbrl_core.robots.servo_fault import ServoFault, fault_names
 from mbrl_core.robots.wire import Packet
 
 Array = NDArray[np.float64]
 WATCHDOG_UNIT_S = 0.02  # of the register bus_watchdog
-ROUND_TRIPS = 10  # at connect, at most; the best counts, for a busy computer delays single ones
 
 
 class ServoArm:
@@ -58,7 +65,7 @@ class ServoArm:
         self._turn = 2 * math.pi / profile.bus.counts_per_turn
         self._low: Array = np.zeros(len(self._ids))
         self._high: Array = np.full(len(self._ids), profile.bus.counts_per_turn - 1.0)
-        self._check_wrap()
+        check_wrap(profile)
         self._bus: ServoBus | None = None
         self._torque = False
         self._acceleration = 0  # in the register's unit
@@ -84,19 +91,20 @@ class ServoArm:
             position mode, one whose own position range is narrower than the profile's soft limits and would silently
             clamp goals, one whose torque limit is 0, or an adapter that takes longer than the deadline.
           StaleState: a servo fell silent after its ping.
-          Fault: the arm is connected already.
+          Fault: the arm is connected already, or a servo did not take another return delay.
         """
         if self._bus is not None:
             raise Fault("connect: expected a closed arm, got one that is open")
         bus = self.profile.bus
         self._bus = ServoBus(self.port, bus.baud, bus.protocol)
         try:
-            self._ping()
-            self._check_identity()
-            self._choose_wire()
-            self._check_round_trip()
+            check_ids(self._bus, self.profile)
+            self._low, self._high = check_identity(self._bus, self.profile)
             commands = self._commands()
-            self._check_torque_limit(commands["torque_limit"])
+            check_torque_limit(self.profile, commands["torque_limit"])
+            answer_at_once(self._bus, commands["torque_enable"])
+            choose_wire(self._bus, self._ids)
+            check_round_trip(self._bus, self._ids, self.deadline_s)
             self._torque = all(commands["torque_enable"].values())
         except BaseException:
             self.close()
@@ -205,7 +213,7 @@ class ServoArm:
         stopped = self._watchdog_tripped()
         self._arm_watchdog(0)
         commands = self._commands()
-        self._check_torque_limit(commands["torque_limit"])
+        check_torque_limit(self.profile, commands["torque_limit"])
         known = {"acceleration": self._acceleration, **self._family.at_enable}
         wanted = {name: dict.fromkeys(self._ids, value) for name, value in known.items()}
         if stopped or any(commands[name] != values for name, values in wanted.items()):
@@ -214,7 +222,7 @@ class ServoArm:
             self._set_all("torque_enable", dict.fromkeys(self._ids, 1))
             commands = self._commands()
             for name, values in wanted.items():
-                _compare(name, values, commands[name])
+                self._compare(name, values, commands[name])
         self._arm_watchdog(self._family.watchdog_counts)
         self._torque, self._must_check_torque, self._spoke_s = True, False, time.monotonic()
 
@@ -247,108 +255,13 @@ class ServoArm:
         self._set_and_check("acceleration", count)
         self._acceleration = count
 
-    # ---- what connect looks at
+    # ---- counts and packets
 
     @property
     def _open(self) -> ServoBus:
         if self._bus is None:
             raise NotConnected(f"port: expected {self.port} to be open, got closed")
         return self._bus
-
-    def _check_wrap(self) -> None:
-        last = self.profile.bus.counts_per_turn - 1
-        for joint in self.profile.joints:
-            for name, count in zip(("lower_rad", "upper_rad"), self._soft_counts(joint), strict=True):
-                if not 0 <= count <= last:
-                    expected = f"a limit within encoder counts 0 to {last} (no wrap between the soft limits)"
-                    raise refuse(f"{joint.name}.{name}", expected, round(count))
-
-    def _soft_counts(self, joint: Joint) -> list[float]:
-        """Encoder counts of a joint's lower and upper soft limit."""
-        return [joint.zero_count + joint.sign * angle / self._turn for angle in (joint.lower_rad, joint.upper_rad)]
-
-    def _ping(self) -> None:
-        before = dataclasses.replace(self._open.errors)
-        missing = [servo_id for servo_id in self._ids if not self._open.ping(servo_id)]
-        where = f"{self.port} at {self.profile.bus.baud} bit/s"
-        if missing:
-            found = [servo_id for servo_id in self._ids if servo_id not in missing]
-            advice = "check power, cable and ids" if found else f"check the port and power{self._other_baud()}"
-            raise NotConnected(f"servo ids on {where}: expected {self._ids}, got {found}; missing {missing}: {advice}")
-        late = self._open.errors.timeouts > before.timeouts  # then an answer too many may be one of those
-        if self._open.errors.unexpected > before.unexpected and not late:
-            advice = "give each its own id, one at a time (mbrl setup-motor)"
-            raise NotConnected(f"servo ids on {where}: expected one answer to each ping, got more: {advice}")
-
-    def _other_baud(self) -> str:
-        """What to say of the baud rate when nobody answers: the one at which somebody does."""
-        bus = self.profile.bus
-        self.close()
-        for baud in self._family.bauds.values():
-            if baud != bus.baud:
-                with ServoBus(self.port, baud, bus.protocol) as other:
-                    if any(other.ping(servo_id, attempts=1) for servo_id in self._ids):
-                        return f"; servos answer at {baud} bit/s: set bus.baud, or their baud rate"
-        return " and baud rate"
-
-    def _check_identity(self) -> None:
-        family = self._family
-        for index, joint in enumerate(self.profile.joints):
-            model = self._open.model(joint.servo_id)
-            expected = self.profile.servo_of(joint).model_number
-            if model != expected:
-                raise _mismatch(joint, "model number", expected, model)
-            block = self._open.blocks("identity", family.identity, [joint.servo_id])[joint.servo_id]
-            start = family.identity.address
-            found = {name: register.within(block, start) for name, register in self._in_identity(index)}
-            if found["operating_mode"] != family.position_mode:
-                raise _mismatch(joint, "operating mode", f"{family.position_mode} (position)", found["operating_mode"])
-            if found.get("drive_mode", 0):
-                raise _mismatch(joint, "drive mode", "0 (normal direction; the profile has signs)", found["drive_mode"])
-            low, high = found["min_position"], found["max_position"]
-            counts = self._soft_counts(joint)
-            if not low <= min(counts) or not max(counts) <= high:
-                needed = f"counts {min(counts):.0f} to {max(counts):.0f} (the soft limits) inside min and max position"
-                raise _mismatch(joint, "position range", needed, f"{low} to {high}")
-            self._low[index], self._high[index] = low, high
-
-    def _in_identity(self, index: int) -> list[tuple[str, Register]]:
-        names = ("operating_mode", "drive_mode", "min_position", "max_position")
-        return [(name, self._tables[index][name]) for name in names if name in self._tables[index]]
-
-    def _choose_wire(self) -> None:
-        """Take the first protocol that the whole bus answers: older firmware lacks the fast sync read."""
-        *faster, usual = self._family.wires
-        for wire in faster:
-            self._open.link.wire = wire
-            try:
-                self._open.blocks("round trip", self._family.present, self._ids)
-            except StaleState:
-                continue
-            return
-        self._open.link.wire = usual
-
-    def _check_round_trip(self) -> None:
-        """See that answers come within the deadline, as the control loop will need them."""
-        best_s = math.inf
-        for _ in range(ROUND_TRIPS):
-            start = time.monotonic()
-            self._open.blocks("round trip", self._family.present, self._ids)
-            best_s = min(best_s, time.monotonic() - start)
-            if best_s <= self.deadline_s:
-                return
-        raise NotConnected(
-            f"round trip on {self.port}: expected at most {1e3 * self.deadline_s:g} ms (the deadline of a read), got "
-            f"{1e3 * best_s:.1f} ms: set the USB adapter's latency timer to 1 ms (on Linux the file latency_timer of "
-            "the device under /sys/bus/usb-serial/devices)"
-        )
-
-    def _check_torque_limit(self, limits: Mapping[int, int]) -> None:
-        for joint in self.profile.joints:
-            if limits[joint.servo_id] == 0:
-                raise _mismatch(joint, "torque limit", "above 0 (switch the arm off and on)", 0)
-
-    # ---- counts and packets
 
     def _goals(self, position: Array) -> dict[int, int]:
         """Return the encoder counts of positions in rad, by servo id."""
@@ -377,7 +290,16 @@ class ServoArm:
     def _set_and_check(self, name: str, value: int) -> None:
         values = dict.fromkeys(self._ids, value)
         self._set_all(name, values)
-        _compare(name, values, self._registers(name))
+        self._compare(name, values, self._registers(name))
+
+    def _compare(self, name: str, expected: Mapping[int, int], got: Mapping[int, int]) -> None:
+        """See that servos took what was written; where not, say what they complain of: it may be why."""
+        if got == expected:
+            return
+        status = self._registers("status")
+        complaints = {i: fault_names(self._faults(bits)) for i, bits in status.items() if self._faults(bits)}
+        why = f"; servos complain: {complaints}, switch the arm off and on" if complaints else ""
+        raise Fault(f"{name} by servo id: expected {dict(expected)}, got {dict(got)}{why}")
 
     def _set_watchdog(self, counts: int) -> None:
         if self._family.watchdog_counts:
@@ -454,12 +376,3 @@ class ServoArm:
             status=status.astype(np.uint8),
             stamp_s=stamp_s,
         )
-
-
-def _compare(name: str, expected: Mapping[int, int], got: Mapping[int, int]) -> None:
-    if got != expected:
-        raise Fault(f"{name} by servo id: expected {dict(expected)}, got {dict(got)}")
-
-
-def _mismatch(joint: Joint, what: str, expected: object, got: object) -> NotConnected:
-    return NotConnected(f"servo {joint.servo_id} ({joint.name}) {what}: expected {expected}, got {got}")

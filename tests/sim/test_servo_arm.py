@@ -118,6 +118,52 @@ def test_an_overloaded_servo_says_so_in_the_reading(arm: ServoArm, twin: Twin) -
     assert not np.delete(arm.read().status, 2).any()
 
 
+def test_torque_that_an_overloaded_servo_refuses_is_refused_with_its_complaint(arm: ServoArm, twin: Twin) -> None:
+    if not arm.profile.bus.protocol.startswith("dynamixel"):
+        pytest.skip("a Feetech takes the order, and pushes with its protective torque")
+    arm.enable_torque()
+    twin.faults.overloaded = {3}
+    end = time.monotonic() + 10
+    while arm.read_torque()[2]:
+        assert time.monotonic() < end, "it does not give in"
+        time.sleep(0.02)
+    with pytest.raises(Fault, match=r"torque_enable by servo id: .*servos complain: \{3: 'overload'\}"):
+        arm.enable_torque()
+
+
+def test_two_servos_that_share_an_id_are_told_from_a_missing_one(profile: ArmProfile, twin: Twin) -> None:
+    twin.faults.duplicated = frozenset({3})
+    with pytest.raises(NotConnected, match=r"missing \[3\]: something answered unreadably.* give each its own id"):
+        ServoArm(profile, twin.port).connect()
+    twin.faults.duplicated = frozenset()
+    twin.set_silent({3})
+    with pytest.raises(NotConnected, match=r"missing \[3\]: check power, cable and ids$"):
+        ServoArm(profile, twin.port).connect()
+
+
+def test_limp_servos_lose_the_pause_before_their_answers_and_holding_ones_keep_it(
+    profile: ArmProfile, twin: Twin
+) -> None:
+    def pauses(count: int | None = None) -> set[int]:
+        with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+            if count is not None:
+                for joint in profile.joints:
+                    bus.write(joint.servo_id, "return_delay", count)
+            return {bus.read(joint.servo_id, "return_delay") for joint in profile.joints}
+
+    assert pauses(50) == {50}
+    arm = ServoArm(profile, twin.port, deadline_s=0.2)
+    arm.connect()
+    arm.close()
+    assert pauses() == {0}
+    assert pauses(50) == {50}
+    with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+        bus.write(1, "torque_enable", 1)
+    arm.connect()
+    arm.close()
+    assert pauses() == {0, 50}
+
+
 def test_after_a_silence_of_the_bus_a_dynamixel_has_stopped_itself_and_a_re_arm_clears_it(
     arm: ServoArm, profile: ArmProfile
 ) -> None:
