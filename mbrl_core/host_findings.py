@@ -58,7 +58,7 @@ class ClockWatch:
         if time.time() < EARLIEST_S:
             yield Finding(
                 kind="clock",
-                text=f"the clock says {time.strftime('%Y-%m-%d', time.gmtime())}",
+                text=f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(time.time()))}",
                 remedy="set it (sudo timedatectl set-ntp true): recordings and logs carry its time",
             )
         elif abs(step_s) > STEP_S:

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.adapting_bundle import adapting_bundle
 from fakes.two_families import FAMILIES, load, write_profile
 
+from mbrl_core.arm import load_profile
 from mbrl_core.host_findings import port_findings
 from mbrl_core.robots.bus_findings import SPOILT
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.robots.servo_bus import ServoBus
 from mbrl_core.robots.servo_findings import REMEDIES
+from mbrl_core.tasks.reach import ReachTask
+from mbrl_sim import ASSETS
 from mbrl_sim.bus_faults import LATENCY_TIMER_S
 from mbrl_sim.emulated_bus import Twin
 
@@ -253,6 +257,16 @@ def test_a_bundle_that_is_none(profile, twin, tmp_path):
     status, found = doctor("--profile", profile.name, "--port", twin.port, "--bundle", tmp_path / "policy.mbrl")
     assert status == 1
     assert kinds(found) == {"bundle"}
+
+
+def test_a_bundle_for_another_arm(profile, twin, tmp_path):
+    other = load_profile(ASSETS / "so101.yaml" if profile.name == "koch" else ASSETS / "koch.yaml")
+    adapting_bundle(ReachTask(other)).save(tmp_path / "policy.mbrl")
+    status, found = doctor("--profile", profile.name, "--port", twin.port, "--bundle", tmp_path / "policy.mbrl")
+    assert status == 1
+    assert kinds(found) == {"bundle"}
+    assert other.name in only("bundle", found)["text"]
+    assert "mbrl inspect" in only("bundle", found)["remedy"]
 
 
 @pytest.mark.parametrize(
