@@ -28,7 +28,7 @@ from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.control_config import ControlConfig, Counters
 from mbrl_core.guarded_arm import GuardedArm
 from mbrl_core.kinematics import Chain
-from mbrl_core.robots.realtime import ask_for_realtime
+from mbrl_core.robots.realtime import ask_for_realtime, settle_memory
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import profile_path
 from mbrl_sim.emulated_bus import Twin
@@ -69,6 +69,7 @@ def learners(count: int) -> Iterator[None]:
 
 def measure(arm: GuardedArm, cycles: int, period_s: float, half_way: Connection | None, silent: int) -> np.ndarray:
     """Run cycles while one joint swings: (cycles, 2) s, when each began and ended, after its due time."""
+    settle_memory()
     times, due = np.empty((cycles, 2)), time.monotonic() + period_s
     home = arm.sent.position.copy() if arm.sent is not None else np.zeros(0)
     for index in range(cycles):

@@ -21,6 +21,7 @@ from mbrl_core.homing import Homing
 from mbrl_core.kinematics import Chain
 from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
+from mbrl_core.robots.realtime import settle_memory
 from mbrl_core.robots.robot import Robot
 from mbrl_core.safety import Clear, Limits, Reason
 from mbrl_core.tasks.reach import ReachTask
@@ -138,6 +139,7 @@ class ControlLoop:
 
     def run(self) -> None:
         """Run cycles at the bus rate until `close`; an unexpected error brakes, latches and is raised."""
+        settle_memory()
         period_s = self._tick_s / self._config.speed
         began_s = due_s = time.monotonic()
         try:

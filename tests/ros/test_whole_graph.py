@@ -246,7 +246,7 @@ def test_kill_9_of_the_job_leaves_no_process(tmp_path):
 
 def test_a_small_job_completes_with_every_file(tmp_path):
     folder = tmp_path / "run"
-    few = ("--steps", "300", "--finish-s", "30", "--eval-episodes", "2", "--params", quick_parameters(tmp_path))
+    few = ("--steps", "300", "--finish-s", "20", "--eval-episodes", "2", "--params", quick_parameters(tmp_path))
     job = start_job(folder, *few)
     output, _ = job.communicate(timeout=240)
     assert job.returncode == 0, output
