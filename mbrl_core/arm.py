@@ -12,6 +12,8 @@ import yaml
 
 from mbrl_core.config import from_mapping, refuse, setting
 
+ANY_OFFSET = 1 << 15  # no servo's register holds it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
@@ -22,6 +24,7 @@ class Joint:
     servo: str = setting("", doc="kind of servo, a name under `servos`; empty where there is one kind only")
     sign: int = setting(1, doc="+1 or -1: direction of the encoder against the joint", low=-1, high=1)
     zero_count: int = setting(2048, doc="encoder count at joint angle 0", low=0, high=4095)
+    homing_offset: int = setting(ANY_OFFSET, doc="that register, in which zero_count holds; 32768 = whatever it is")
     lower_rad: float = setting(doc="soft lower limit; inside the MJCF's range", unit="rad", low=-2 * math.pi)
     upper_rad: float = setting(doc="soft upper limit; inside the MJCF's range", unit="rad", high=2 * math.pi)
     home_rad: float = setting(0.0, doc="angle at the start of every episode", unit="rad")

@@ -107,7 +107,12 @@ def _fitted_joint(joint: Joint, measured: JointCalibration, profile: ArmProfile)
     if not lower <= joint.home_rad <= upper:
         raise refuse(f"calibration.{joint.name}", f"home {joint.home_rad} rad within reach", (lower, upper))
     return dataclasses.replace(
-        joint, sign=measured.sign, zero_count=measured.zero_count, lower_rad=lower, upper_rad=upper
+        joint,
+        sign=measured.sign,
+        zero_count=measured.zero_count,
+        homing_offset=measured.homing_offset,
+        lower_rad=lower,
+        upper_rad=upper,
     )
 
 

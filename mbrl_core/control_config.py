@@ -41,7 +41,7 @@ class ControlConfig:
     reset_tolerance_rad: float = setting(0.1, doc="distance from home that counts as home", unit="rad", low=0.001)
     reset_timeout_s: float = setting(15.0, doc="latch when home is not reached in time", unit="s, robot", low=1)
     park_timeout_s: float = setting(
-        15.0, doc="give up parking when it takes longer: latch", unit="s, robot", low=1, high=60
+        15.0, doc="give up parking when it takes longer: latch", unit="s, robot", low=1, high=15
     )
     on_shutdown: str = setting(
         "hold",

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from mbrl_core.action_mailbox import ActionMailbox
 from mbrl_core.call_queue import ANSWER_S, CallQueue
 from mbrl_core.config import refuse
@@ -23,11 +25,12 @@ from mbrl_core.robots.errors import RobotError
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.realtime import settle_memory
 from mbrl_core.robots.robot import Robot
-from mbrl_core.safety import Clear, Limits, Reason
+from mbrl_core.safety import Clear, Limits, Reason, approach
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Episode, Observation, Vector
 
 SHORTEST_CYCLE = 0.8  # of a period: a loop that is late catches up no faster, and never with a burst of commands
+RESTING_CYCLES = 3  # without a goal, after which servos have come to rest where the last one was
 PARK_SHARE = 0.5  # of the speed limits: nobody expects this motion
 
 
@@ -62,13 +65,15 @@ class ControlLoop:
         )
         self.mode, self.reason = Mode.INACTIVE, ""
         self._latched = ""  # why; kept through deactivation
+        self._limits = Limits.of(task.profile)
+        self._yielding: Vector | None = None  # where a stalled arm is let back to
         self._way: Homing | None = None  # while resetting or parking
         self._arrive: Callable[[ArmReading], Vector] = self._hold  # what comes at its end
         self._leaving = False  # a deactivation is under way
         self._command: dict[Mode, Callable[[ArmReading], Vector]] = {
             Mode.HOLDING: self._hold,
             Mode.BRAKING: self._hold,
-            Mode.LATCHED: self._hold,
+            Mode.LATCHED: self._give_way,
             Mode.RESETTING: self._travel,
             Mode.PARKING: self._travel,
             Mode.MOVING: self._follow_policy,
@@ -93,8 +98,7 @@ class ControlLoop:
         """
         self._calls.ask(self._begin_deactivate)
         parking_s = 0.0 if self._config.on_shutdown == "hold" else self._config.park_timeout_s
-        limits = Limits.of(self._profile)
-        slowest_s = parking_s + float((limits.velocity / limits.acceleration).max())
+        slowest_s = parking_s + float((self._limits.velocity / self._limits.acceleration).max())
         end_s = time.monotonic() + slowest_s / self._config.speed + ANSWER_S
         while self._leaving and time.monotonic() < end_s:
             if self.mode is Mode.PARKING and cut_short is not None and cut_short.is_set():
@@ -165,8 +169,17 @@ class ControlLoop:
         self.counters.cycle_late_max_s = max(self.counters.cycle_late_max_s, -wait_s)
         if -wait_s > period_s:
             self.counters.missed_cycles += int(-wait_s / period_s)
+            self._miss(-wait_s, period_s)
             return time.monotonic()
         return due_s
+
+    def _miss(self, late_s: float, period_s: float) -> None:
+        """Account for cycles that were not run: servos without a goal come to rest, and an old action is an old one."""
+        self._episode.mark_gap()
+        if late_s > RESTING_CYCLES * period_s:
+            self._arm.pause()
+        if late_s > self._config.command_timeout_s and self.mode is Mode.MOVING:
+            self._latch(f"control loop: expected a cycle every {1e3 * period_s:g} ms, got none for {late_s:.2f} s")
 
     def _cycle(self) -> None:
         self.counters.cycles += 1
@@ -217,6 +230,14 @@ class ControlLoop:
     def _hold(self, reading: ArmReading) -> Vector:
         del reading
         return self._position()
+
+    def _give_way(self, reading: ArmReading) -> Vector:
+        """Hold, but where the arm stalled: there come back to where it stands, instead of pushing on."""
+        if self._arm.stalled.any():
+            self._yielding = np.where(self._arm.stalled, reading.position, self._position())
+        if self._yielding is None or self._arm.sent is None:
+            return self._hold(reading)
+        return approach(self._yielding, self._arm.sent, self._tick_s, self._limits)
 
     def _travel(self, reading: ArmReading) -> Vector:
         """Follow the way under way; at its end comes what it was begun for."""
@@ -278,15 +299,15 @@ class ControlLoop:
         return arrive
 
     def _is_at_episodes(self) -> bool:
-        between = self.mode is Mode.RESETTING and self._arrive == self._begin_episode
-        return between or self.mode is Mode.MOVING
+        return self.mode is Mode.MOVING or (self.mode is Mode.RESETTING and self._arrive == self._begin_episode)
 
     def _begin_reset(self, *, again: bool) -> None:
+        what = "start" if again else "reset"
         if self.mode is not Mode.HOLDING or self._arm.reading is None:
-            raise refuse("start", "a holding arm", f"{self.mode.value}: {self.reason}")
-        self._refuse_pressed_stop("start")
+            raise refuse(what, "a holding arm", f"{self.mode.value}: {self.reason}")
+        self._refuse_pressed_stop(what)
         if again and self._episode.spent:
-            raise refuse("start", "budget left (max_steps, episodes)", self._episode.spent)
+            raise refuse(what, "budget left (max_steps, episodes)", self._episode.spent)
         self._set_out(Mode.RESETTING, "", self._begin_episode if again else self._hold_at_end("home"))
 
     def _park(self) -> None:
@@ -345,7 +366,8 @@ class ControlLoop:
         try:
             self._arm.release()
         except RobotError as error:
-            self._latch(f"park: {error}")
+            self._latched = self._latched or f"park: {error}"
+            self._leave(self._latched)
         else:
             self._leave("parked, torque is off")
         return self._hold(reading)
@@ -358,8 +380,10 @@ class ControlLoop:
         if self.mode is not Mode.LATCHED:
             raise refuse("rearm", "a latched arm", self.mode.value)
         self._refuse_pressed_stop("rearm")
+        if not self._is_at_rest():
+            raise refuse("rearm", "an arm at rest", "one that brakes")
         self._arm.engage()
-        self._latched = ""
+        self._latched, self._yielding = "", None
         self._set(Mode.HOLDING, "re-armed")
 
     def _latch(self, reason: str) -> None:

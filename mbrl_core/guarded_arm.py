@@ -8,6 +8,7 @@ is what warm ones leave of the speed (`health.py`). After too many failures in a
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
@@ -42,17 +43,13 @@ class GuardedArm:
         self._tick_s = 1.0 / profile.bus_hz
         self._failed_reads = self._failed_writes = 0
         self._must_check_torque = False
+        self.lost = False  # too many cycles failed in a row: until `engage` nothing is written, whatever comes back
         self.sent: Sent | None = None
         self.reading: ArmReading | None = None
         self.problem = ""  # the last failure
         self.complaint = ""  # why the arm must stop where it is, by its own last reading
         self.hot = ""  # why it must park
         self.share = 1.0  # of its speed, which whoever commands it has to keep to
-
-    @property
-    def lost(self) -> bool:
-        """Whether too many cycles failed in a row; nothing is written then."""
-        return max(self._failed_reads, self._failed_writes) >= self._config.max_bus_errors
 
     def engage(self) -> None:
         """Hold the arm where it is and begin to write.
@@ -72,7 +69,7 @@ class GuardedArm:
         self.sent, self.reading = Sent.at_rest(goal if held else reading.position), reading
         self._health = Health.begin(reading, self.sent.position, self._tolerances)
         self._failed_reads = self._failed_writes = 0
-        self._must_check_torque = False
+        self._must_check_torque = self.lost = False
 
     def read(self) -> ArmReading | None:
         """Read all joints; None when that failed, which is counted."""
@@ -105,6 +102,13 @@ class GuardedArm:
         self._failed_writes, self.sent = 0, passed
         return True
 
+    @property
+    def stalled(self) -> NDArray[np.bool_]:
+        """Joints that push and do not turn for longer than they may: (J_all,)."""
+        if self._health is None:
+            return np.zeros(len(self._profile.joints), dtype=bool)
+        return np.asarray(self._health.stalled_s >= self._tolerances.stall_s)
+
     def pause(self) -> None:
         """Account for a cycle in which nothing was written: the servos go to the last target and stay."""
         if self.sent is not None:
@@ -119,6 +123,7 @@ class GuardedArm:
         """Take what a reading says: complaints, and the speed that is left. Raises StaleState for an untrue one."""
         after, verdict = judge(health, reading, target, self._tolerances, self._config.speed)
         if verdict.objection:
+            self._health = after
             raise StaleState(verdict.objection)
         self.complaint, self.hot, self.share = verdict.complaint, verdict.hot, verdict.share
         return after
@@ -127,12 +132,13 @@ class GuardedArm:
         limp = np.flatnonzero(~self._arm.read_torque())
         if limp.size:
             names = [self._profile.joints[index].name for index in limp]
-            self._failed_reads = self._config.max_bus_errors
+            self.lost = True
             raise RobotError(f"torque: expected on after the bus came back, got off at {names}")
         self._must_check_torque = False
 
     def _note(self, error: RobotError) -> None:
         self._counters.bus_errors += 1
+        self.lost |= max(self._failed_reads, self._failed_writes) >= self._config.max_bus_errors
         self.problem = f"bus: {error}"
 
     def _guard_startup(self, reading: ArmReading) -> None:

@@ -98,12 +98,12 @@ def judge(
       pace: robot seconds in a second of the readings' stamps; other than 1 only on the twin.
 
     Returns:
-      What to remember, unchanged where the reading is not believed, and the verdict.
+      What to remember, nothing but its time where the reading is not believed, and the verdict.
     """
     elapsed_s = pace * max(0.0, reading.stamp_s - health.stamp_s)
     objection = _objection(health, reading, tolerances.names, elapsed_s)
-    if objection:
-        return health, Verdict(objection=objection)
+    if objection:  # what jumped must come back by itself: time makes no jump possible while readings arrive
+        return replace(health, stamp_s=reading.stamp_s), Verdict(objection=objection)
     after = _remember(health, reading, target, tolerances, elapsed_s)
     with np.errstate(invalid="ignore"):  # an arm that names no servo stands any warmth: infinity less infinity
         share = (tolerances.hot_c - reading.temperature_c) / (tolerances.hot_c - tolerances.warm_c)

@@ -30,7 +30,7 @@ def port_findings(port: str, devices: Path = DEVICES) -> Iterator[Finding]:
     if not stat.S_ISCHR(mode.st_mode):
         yield Finding(kind="no port", text=f"{port} is no serial device", remedy="name another: mbrl find-port")
     elif not os.access(path, os.R_OK | os.W_OK):
-        group, user = grp.getgrgid(mode.st_gid).gr_name, pwd.getpwuid(os.getuid()).pw_name
+        group, user = _names(mode.st_gid, os.getuid())
         yield Finding(
             kind="permission",
             text=f"{user} may not open {port}, which belongs to the group {group}",
@@ -43,6 +43,19 @@ def port_findings(port: str, devices: Path = DEVICES) -> Iterator[Finding]:
             text=f"the adapter's latency timer is {timer.read_text().strip()} ms",
             remedy=f"echo 1 | sudo tee {timer}, for good with a udev rule",
         )
+
+
+def _names(group_id: int, user_id: int) -> tuple[str, str]:
+    """Of a group and a user; their numbers where they have none, as in containers."""
+    try:
+        group = grp.getgrgid(group_id).gr_name
+    except KeyError:
+        group = str(group_id)
+    try:
+        user = pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        user = str(user_id)
+    return group, user
 
 
 class ClockWatch:

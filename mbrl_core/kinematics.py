@@ -5,7 +5,7 @@ A point v in a joint's frame is carried to the parent frame by v' = p + R (k k^T
 """
 
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,11 @@ class Hinge:
     def width_rad(self) -> float:
         """From end to end."""
         return self.upper_rad - self.lower_rad
+
+    @property
+    def turning_round(self) -> "Hinge":
+        """The same without ends, its middle kept."""
+        return replace(self, lower_rad=self.middle_rad - np.pi, upper_rad=self.middle_rad + np.pi)
 
     @property
     def endless(self) -> bool:

@@ -1,6 +1,8 @@
 """Reads the calibration files of LeRobot: JSON, for each motor id, drive_mode, homing_offset, range_min, range_max.
 
 There, too, the homing offset puts the middle pose at half a turn (2047), and the ranges are counts with that offset.
+A joint that it takes to turn all the way round, as an SO-101's wrist_roll, has the whole turn for a range in LeRobot:
+there the middle pose is what is known.
 Two things differ. Angle 0 is the middle of the range in LeRobot, and what the model says here. Dynamixels run in
 LeRobot in extended position mode, where an offset may have any size; here in position mode, where it moves no wrap, so
 it is taken out again and must then lie within one turn.
@@ -52,6 +54,8 @@ def _joint(joint: Joint, hinge: Hinge, motor: Any, profile: ArmProfile) -> Joint
         low, high = low - turns, high - turns
     elif values["drive_mode"]:
         sign = -sign
+    if high - low == turn - 1:
+        hinge = hinge.turning_round
     return measured_joint(
         joint, hinge, turn, homing_offset=offset, sign=sign, lower_count=low, upper_count=high, middle_count=middle
     )

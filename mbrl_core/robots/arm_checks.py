@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mbrl_core.arm import ArmProfile, Joint
+from mbrl_core.arm import ANY_OFFSET, ArmProfile, Joint
 from mbrl_core.config import refuse
 from mbrl_core.robots.errors import NotConnected, StaleState
 from mbrl_core.robots.servo_bus import ServoBus
@@ -59,7 +59,8 @@ def check_identity(bus: ServoBus, profile: ArmProfile) -> tuple[Array, Array]:
       The lowest and highest count that each servo accepts as a goal: (J_all,) each.
 
     Raises:
-      NotConnected: another model, another mode, or a range that would silently clamp goals.
+      NotConnected: another model, another mode, another homing offset than the calibration's, so that every angle would
+        be wrong, or a range that would silently clamp goals.
       StaleState: a servo fell silent.
     """
     ranges = [_check_joint(bus, profile, joint) for joint in profile.joints]
@@ -130,12 +131,15 @@ def _check_joint(bus: ServoBus, profile: ArmProfile, joint: Joint) -> tuple[int,
         raise _mismatch(joint, "model number", expected, model)
     table, start = family.registers(model), family.identity.address
     block = bus.blocks("identity", family.identity, [joint.servo_id])[joint.servo_id]
-    names = ("operating_mode", "drive_mode", "min_position", "max_position")
+    names = ("operating_mode", "drive_mode", "homing_offset", "min_position", "max_position")
     found = {name: table[name].within(block, start) for name in names if name in table}
     if found["operating_mode"] != family.position_mode:
         raise _mismatch(joint, "operating mode", f"{family.position_mode} (position)", found["operating_mode"])
     if found.get("drive_mode", 0):
         raise _mismatch(joint, "drive mode", "0 (normal direction; the profile has signs)", found["drive_mode"])
+    if joint.homing_offset not in (ANY_OFFSET, found["homing_offset"]):
+        wanted = f"the calibration's {joint.homing_offset} (its own file, or mbrl calibrate)"
+        raise _mismatch(joint, "homing offset", wanted, found["homing_offset"])
     low, high = found["min_position"], found["max_position"]
     counts = _soft_counts(profile, joint)
     if not low <= min(counts) or not max(counts) <= high:

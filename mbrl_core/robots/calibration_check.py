@@ -12,13 +12,12 @@ BEYOND_COUNTS = 40  # of its measured range: play and the give of its ends
 REMEDY = "name this arm's own file, or measure again: mbrl calibrate"
 
 
+SETTINGS = ("homing_offset", "min_position", "max_position")  # registers that hold a part of a calibration
+
+
 def settings_of(joint: JointCalibration) -> dict[str, int]:
-    """Registers that hold a part of the calibration, by our names."""
-    return {
-        "homing_offset": joint.homing_offset,
-        "min_position": joint.lower_count,
-        "max_position": joint.upper_count,
-    }
+    """What the calibration has in SETTINGS, by our names."""
+    return dict(zip(SETTINGS, (joint.homing_offset, joint.lower_count, joint.upper_count), strict=True))
 
 
 def write_settings(bus: ServoBus, calibration: Calibration) -> None:

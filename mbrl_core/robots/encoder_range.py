@@ -16,6 +16,11 @@ class EncoderRange:
     lowest: dict[int, int] = field(default_factory=dict)
     highest: dict[int, int] = field(default_factory=dict)
 
+    def forget(self, servo_id: int) -> None:
+        """Begin anew with one encoder, wherever it is seen next."""
+        for known in (self.now, self.lowest, self.highest):
+            known.pop(servo_id, None)
+
     def look(self, counts: Mapping[int, int]) -> None:
         """Take in what the encoders say: counts by servo id, wrapped or not."""
         half = self.counts_per_turn // 2

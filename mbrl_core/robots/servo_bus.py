@@ -116,10 +116,13 @@ class ServoBus:
         locked = register.eeprom and self.family.eeprom_lock
         if locked:
             self._write(servo_id, "lock", 0)
-        self._send(servo_id, name, register.address, data)
-        now_id = count if name == "id" else servo_id
-        if locked:
-            self._write(now_id, "lock", 1)
+        now_id = servo_id
+        try:
+            self._send(servo_id, name, register.address, data)
+            now_id = count if name == "id" else servo_id
+        finally:
+            if locked:
+                self._write(now_id, "lock", 1)
         got = self.read(now_id, name)
         if got != count:
             raise Fault(f"servo {servo_id} {name}: expected {count} after the write, got {got}")
@@ -180,5 +183,5 @@ class ServoBus:
         request = self.link.wire.write(servo_id, address, data)
         answers = self.link.ask(request, [servo_id], 0, time.monotonic() + PING_DEADLINE_S, fenced=False)
         for packet in answers.values():
-            if packet.code & ERRORS:
+            if self.family.alert and packet.code & ERRORS:  # a Feetech's byte is its state, which is no refusal
                 raise Fault(f"servo {servo_id} {name}: expected it to be taken, got error {packet.code:#04x}")

@@ -55,7 +55,7 @@ def _ranges(servo: ServoSurvey, profile: ArmProfile) -> Iterator[Finding]:
             f"{turn - 1}), where a goal would drive it round the other way",
             remedy="mbrl calibrate, which puts the middle of the range into the middle of the encoder",
         )
-    elif got and not got["min_position"] <= low <= high <= got["max_position"]:
+    elif "max_position" in got and not got["min_position"] <= low <= high <= got["max_position"]:
         yield Finding(
             kind="position range",
             text=f"{servo.name} takes goals from {got['min_position']} to {got['max_position']} only, the soft limits "

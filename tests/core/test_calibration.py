@@ -9,7 +9,7 @@ from fakes.two_families import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbrl_core.arm import ArmProfile
+from mbrl_core.arm import ANY_OFFSET, ArmProfile
 from mbrl_core.calibration import (
     Calibration,
     JointCalibration,
@@ -175,3 +175,19 @@ def test_a_koch_that_crosses_the_encoders_end_is_refused(tmp_path):
     profile = load("koch")
     with pytest.raises(ValueError, match="shoulder_pan: counts: expected a range within 0 to 4095"):
         imported(motors_of(profile, offset=-2047), profile, tmp_path)
+
+
+def test_a_joint_that_lerobot_did_not_measure_keeps_the_middle_pose(profile, tmp_path):
+    motors = motors_of(profile)
+    motors["wrist_roll"] |= {"range_min": 0, "range_max": 4095}
+    roll = imported(motors, profile, tmp_path).joints[4]
+    middle = hinges_of(profile)[4].middle_rad
+    assert (roll.lower_count, roll.upper_count) == (0, 4095)
+    assert roll.zero_count == round(2047 - middle * PER_RAD)
+
+
+def test_a_fitted_arm_knows_the_offset_that_its_zeros_hold_for(profile):
+    measured = as_built(profile)
+    assert {joint.homing_offset for joint in profile.joints} == {ANY_OFFSET}
+    offsets = [joint.homing_offset for joint in fitted(profile, changed(measured, homing_offset=7)).joints]
+    assert offsets == [7, 0, 0, 0, 0, 0]

@@ -173,3 +173,49 @@ def test_the_guarded_arm_does_not_take_hold_of_a_hot_arm():
     arm.changed = {}
     guarded.engage()
     assert guarded.hot == guarded.complaint == ""
+
+
+@pytest.mark.parametrize("jump", [0.2, 0.3, 0.4])
+def test_a_jump_that_stays_is_never_believed_however_long_it_lasts(jump):
+    """Fault 22."""
+    jumped = HOME + at(2, jump)
+    found = verdicts([reading(i, position=jumped) for i in range(1, 10)])
+    assert all("got a jump of" in verdict.objection for verdict in found)
+
+
+def test_after_a_gap_without_readings_an_arm_may_be_elsewhere():
+    (verdict,) = verdicts([reading(20, position=HOME + at(2, 0.4))])
+    assert not verdict.objection
+
+
+def guarded(arm, **config):
+    tip = Chain(PROFILE, whole=True).tip
+    return GuardedArm(arm, PROFILE, ControlConfig(max_bus_errors=3, **config), Counters(), tip)
+
+
+def test_an_arm_that_was_lost_is_written_to_only_after_it_was_engaged_again():
+    """Faults 36 and 57: it may have been moved meanwhile, and must not be driven back to where it was told to be."""
+    arm = IdealArm(HOME)
+    guard = guarded(arm)
+    guard.engage()
+    assert guard.send(HOME)
+    arm.silent = True
+    for _ in range(3):
+        assert guard.read() is None
+    arm.silent = False
+    arm.position = HOME + at(0, 0.01)
+    assert guard.read() is not None
+    assert guard.lost
+    assert not guard.send(HOME)
+    assert len(arm.sent) == 1
+    guard.engage()
+    assert guard.send(HOME)
+
+
+def test_three_readings_in_a_row_that_cannot_be_true_lose_the_arm():
+    arm = IdealArm(HOME)
+    guard = guarded(arm)
+    guard.engage()
+    arm.changed = {"position": HOME + at(2, 0.3)}
+    assert [guard.read() for _ in range(3)] == [None] * 3
+    assert guard.lost

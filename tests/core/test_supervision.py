@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -271,3 +272,56 @@ def test_an_arm_that_cannot_reach_its_park_pose_latches_and_says_which_joint():
         rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
     assert rig.loop.reason.startswith("park: ")
     assert "rad, got" in rig.loop.reason
+
+
+def test_an_arm_that_brakes_is_not_re_armed():
+    answered = []
+
+    def falls_silent(observation):
+        answered.append(observation.seq)
+        return np.ones(TASK.action_dim) if len(answered) < 6 else None
+
+    with Rig(falls_silent, speed=1.0) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        if not rig.loop._is_at_rest():
+            with pytest.raises(ValueError, match="rearm: expected an arm at rest, got 'one that brakes'"):
+                rig.loop.rearm()
+        rig.wait_for(rig.loop._is_at_rest)
+        rig.loop.rearm()
+        assert_limits_held(rig)
+
+
+def test_a_stalled_arm_is_let_back_to_where_it_stands():
+    with Rig(zeros) as rig:
+        rig.loop.activate()
+        rig.wait_for(lambda: rig.arm.sent)
+        strained = np.zeros(len(HOME))
+        strained[1] = 2.5  # A
+        stands = HOME.copy()
+        stands[1] -= 0.1
+        rig.arm.changed = {"current_a": strained, "position": stands}
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert "shoulder_lift: expected a stall of less than" in rig.loop.reason
+        rig.wait_for(lambda: np.allclose(rig.arm.sent[-1], stands, atol=1e-6))
+        assert_limits_held(rig)
+
+
+def test_a_loop_that_was_held_up_in_an_episode_latches_and_does_not_go_on_with_an_old_action():
+    """Fault 18."""
+    held_up = []
+
+    def slow_once(observation):
+        if len(held_up) < 4:
+            held_up.append(observation.seq)
+        if len(held_up) == 4:
+            held_up.append(0)
+            time.sleep(0.3)  # the loop's own thread
+        return np.ones(TASK.action_dim)
+
+    with Rig(slow_once) as rig:
+        rig.loop.activate()
+        rig.loop.start()
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert rig.loop.reason.startswith("control loop: expected a cycle every 2 ms, got none for 0.")

@@ -10,6 +10,7 @@ from fakes.commanded import Commanded
 from fakes.two_families import load
 
 from mbrl_core.calibration import fitted, hinges_of, load_calibration
+from mbrl_core.robots.calibration_check import SETTINGS
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.robots.servo_bus import ServoBus
 from mbrl_sim.emulated_bus import Twin
@@ -138,6 +139,20 @@ def test_a_dynamixels_horn_across_the_encoders_end_is_refused_with_what_to_do(tm
     assert not file.exists()
 
 
+def settings(twin, profile):
+    with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+        return [bus.read(joint.servo_id, name) for joint in profile.joints for name in SETTINGS]
+
+
+def test_a_folder_that_is_not_there_is_refused_before_the_arm_goes_limp(tmp_path):
+    profile = load("so101")
+    file = tmp_path / "none/mine.yaml"
+    with Twin(profile, seed=1) as twin, Commanded("calibrate", "--port", twin.port, "--file", file) as command:
+        status, text, error = command.finish()
+    assert (status, text) == (2, "")
+    assert "file: expected a folder that is there" in error
+
+
 @pytest.mark.parametrize("how", ["interrupt", "end of input"])
 def test_an_arm_is_limp_after_a_calibration_that_was_given_up(how, tmp_path):
     profile = load("so101")
@@ -146,13 +161,16 @@ def test_an_arm_is_limp_after_a_calibration_that_was_given_up(how, tmp_path):
         arm.connect()
         arm.enable_torque()
         arm.close()
+        earlier = settings(twin, profile)
         with Commanded("calibrate", "--port", twin.port, "--file", tmp_path / "mine.yaml") as command:
             measure(command, Hand(twin, profile), sweep=False)
             if how == "interrupt":
                 command.interrupt()
+                command.process.wait(30)  # its input must not end first
             status, _, error = command.finish()
         assert status == (130 if how == "interrupt" else 2), error
         assert not (tmp_path / "mine.yaml").exists()
+        assert settings(twin, profile) == earlier, "an earlier calibration still holds"
         arm.connect()
         assert not arm.read_torque().any()
         arm.close()

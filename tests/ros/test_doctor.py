@@ -35,16 +35,40 @@ class Block:
         if name.split(".")[0] in ("torch", "onnx", "mujoco", "rclpy", "mbrl_msgs"):
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
-from mbrl_ros.cli import main
-main()
+import json, os
+import mbrl_ros.doctor_command
+from mbrl_ros.cli import run
+for line in sys.stdin:
+    out, *arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        for stream in (1, 2):
+            os.dup2(os.open(f"{out}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        status = run(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def doctors(tmp_path_factory):
+    """A process that has loaded what the doctor needs, and forks one for each call."""
+    global waiting, out
+    out = tmp_path_factory.mktemp("doctor") / "out"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WITHOUT], text=True, bufsize=1, **pipes) as waiting:
+        yield
+        waiting.stdin.close()
+
+
 def doctor(*arguments):
-    command = [sys.executable, "-c", WITHOUT, "doctor", "--json", *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert run.returncode in (0, 1), run.stderr
-    return run.returncode, json.loads(run.stdout)
+    waiting.stdin.write(json.dumps([str(out), "doctor", "--json", *map(str, arguments)]) + "\n")
+    status = int(waiting.stdout.readline())
+    said, complained = (out.with_suffix(f".{stream}").read_text() for stream in (1, 2))
+    assert status in (0, 1), complained
+    return status, json.loads(said)
 
 
 def kinds(found):

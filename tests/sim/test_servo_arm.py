@@ -141,6 +141,25 @@ def test_two_servos_that_share_an_id_are_told_from_a_missing_one(profile: ArmPro
         ServoArm(profile, twin.port).connect()
 
 
+def test_an_offset_that_is_not_the_calibrations_is_refused(profile: ArmProfile, twin: Twin) -> None:
+    """Every angle would be wrong by it."""
+    wrong = dataclasses.replace(profile.joints[2], homing_offset=25)
+    joints = (*profile.joints[:2], wrong, *profile.joints[3:])
+    with pytest.raises(NotConnected, match=r"servo 3 \(elbow_flex\) homing offset: expected the calibration's 25"):
+        ServoArm(dataclasses.replace(profile, joints=joints), twin.port).connect()
+
+
+def test_a_feetech_that_complains_can_be_written_to(twin: Twin, profile: ArmProfile) -> None:
+    if profile.bus.protocol != "feetech_sts":
+        pytest.skip("a Dynamixel's byte says whether it took what was written")
+    twin.faults.supply = 1.3
+    time.sleep(0.2)
+    with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
+        bus.write(2, "max_position", 4000)
+        assert bus.read(2, "max_position") == 4000
+        assert bus.read(2, "lock") == 1
+
+
 def test_limp_servos_lose_the_pause_before_their_answers_and_holding_ones_keep_it(
     profile: ArmProfile, twin: Twin
 ) -> None:

@@ -1,9 +1,10 @@
 """`mbrl calibrate`: one arm's zeros, directions and ranges, by hand, into a YAML file and its motors. No ROS, no torch.
 
 The servos are limp from the first step on and stay so, also after Ctrl-C; nothing moves by itself. Until the last step
-only homing offsets are written to the motors.
+only homing offsets are written to the motors, and a calibration that is given up puts back what was there.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -26,9 +27,9 @@ from mbrl_core.config import refuse, setting
 from mbrl_core.joint_direction import positive_direction
 from mbrl_core.kinematics import Hinge
 from mbrl_core.lerobot_calibration import read_lerobot
-from mbrl_core.robots.calibration_check import disagreements, write_settings
+from mbrl_core.robots.calibration_check import SETTINGS, disagreements, write_settings
 from mbrl_core.robots.encoder_range import EncoderRange
-from mbrl_core.robots.errors import NotConnected, StaleState
+from mbrl_core.robots.errors import NotConnected, RobotError, StaleState
 from mbrl_core.robots.servo_bus import ServoBus
 from mbrl_ros.prompt import Prompt
 from mbrl_sim import profile_path
@@ -67,12 +68,13 @@ def calibrate(config: CalibrateConfig) -> int:
         return _agree(config.port, load_calibration(path), profile)
     if path.exists() and not config.replace:
         raise refuse("file", "a new one; --replace overwrites it", str(path))
+    if not path.parent.is_dir():
+        raise refuse("file", "a folder that is there", str(path.parent))
     if config.from_lerobot:
         calibration = read_lerobot(config.from_lerobot, profile)
+        _save(path, calibration, profile)
     else:
-        calibration = _measure(_named_port(config.port), profile, Prompt())
-    fitted(profile, calibration)  # refuse before it is written
-    save_calibration(path, calibration)
+        calibration = _measure(_named_port(config.port), profile, path, Prompt())
     print(f"{path}: {len(calibration.joints)} joints")
     return _agree(config.port, calibration, profile) if config.port else 0
 
@@ -94,7 +96,12 @@ def _named_port(port: str) -> str:
     return port
 
 
-def _measure(port: str, profile: ArmProfile, prompt: Prompt) -> Calibration:
+def _save(path: Path, calibration: Calibration, profile: ArmProfile) -> None:
+    fitted(profile, calibration)  # refuse before it is written
+    save_calibration(path, calibration)
+
+
+def _measure(port: str, profile: ArmProfile, path: Path, prompt: Prompt) -> Calibration:
     hinges = hinges_of(profile)
     with ServoBus(port, profile.bus.baud, profile.bus.protocol) as bus:
         _check_models(bus, profile)
@@ -102,17 +109,35 @@ def _measure(port: str, profile: ArmProfile, prompt: Prompt) -> Calibration:
         for joint in profile.joints:
             bus.write(joint.servo_id, "torque_enable", 0)
         prompt.ask("move every joint to the middle of its range, then press Enter")
-        offsets = _home(bus, profile)
-        middles = _counts(bus, profile)
-        signs = [_sign(bus, profile, hinges, index, prompt) for index in range(len(hinges))]
-        joints = _ranges(bus, profile, hinges, prompt, offsets=offsets, middles=middles, signs=signs)
-        calibration = Calibration(arm=profile.name, joints=joints)
-        write_settings(bus, calibration)
+        with _put_back_unless_done(bus, profile):
+            offsets = _home(bus, profile)
+            middles = _counts(bus, profile)
+            signs = [_sign(bus, profile, hinges, index, prompt) for index in range(len(hinges))]
+            joints = _ranges(bus, profile, hinges, prompt, offsets=offsets, middles=middles, signs=signs)
+            calibration = Calibration(arm=profile.name, joints=joints)
+            _save(path, calibration, profile)  # first: what was measured must not be lost with the line
+            write_settings(bus, calibration)
     for joint, measured in zip(profile.joints, joints, strict=True):
         turned = "" if measured.sign == joint.sign else f" (the profile has {joint.sign:+d})"
         span = f"{measured.lower_count} to {measured.upper_count}"
         print(f"  {joint.name:14} counts {span:14} zero {measured.zero_count}, sign {measured.sign:+d}{turned}")
     return calibration
+
+
+@contextlib.contextmanager
+def _put_back_unless_done(bus: ServoBus, profile: ArmProfile) -> Iterator[None]:
+    """Leave the motors as an earlier calibration has them where this one is given up."""
+    ids = [joint.servo_id for joint in profile.joints]
+    before = {i: {name: bus.read(i, name) for name in SETTINGS} for i in ids}
+    try:
+        yield
+    except BaseException:
+        for servo_id, settings in before.items():
+            with contextlib.suppress(RobotError):
+                for name, count in settings.items():
+                    if bus.read(servo_id, name) != count:
+                        bus.write(servo_id, name, count)
+        raise
 
 
 def _check_models(bus: ServoBus, profile: ArmProfile) -> None:
@@ -197,23 +222,28 @@ def _ranges(
         while not prompt.entered():
             encoder.look(_counts(bus, profile))
             time.sleep(LOOK_S)
-        short = list(_short(profile, hinges, encoder))
-        if not short:
+        odd = dict(_odd(profile, hinges, encoder))
+        if not odd:
             break
-        print("\n".join(short))
+        print("\n".join(odd.values()))
     return tuple(
         _joint(profile, hinges, index, encoder, offsets=offsets, middles=middles, sign=sign)
         for index, sign in enumerate(signs)
     )
 
 
-def _short(profile: ArmProfile, hinges: Sequence[Hinge], encoder: EncoderRange) -> Iterator[str]:
-    """Joints that have not been at both ends; one that turns all the way round has none."""
+def _odd(profile: ArmProfile, hinges: Sequence[Hinge], encoder: EncoderRange) -> Iterator[tuple[int, str]]:
+    """Joints that have not been at both ends, or went too far, which are begun anew; an endless one has no ends."""
     for joint, hinge in zip(profile.joints, hinges, strict=True):
-        counts = encoder.highest[joint.servo_id] - encoder.lowest[joint.servo_id]
-        width_rad = counts * 2 * math.pi / profile.bus.counts_per_turn
-        if width_rad < hinge.width_rad - SAME_WIDTH_RAD and not hinge.endless:
-            yield f"{joint.name}: {width_rad:.2f} of about {hinge.width_rad:.2f} rad so far"
+        i = joint.servo_id
+        width_rad = (encoder.highest[i] - encoder.lowest[i]) * 2 * math.pi / profile.bus.counts_per_turn
+        if hinge.endless:
+            continue
+        if width_rad < hinge.width_rad - SAME_WIDTH_RAD:
+            yield i, f"{joint.name}: {width_rad:.2f} of about {hinge.width_rad:.2f} rad so far"
+        elif width_rad > hinge.width_rad + SAME_WIDTH_RAD:
+            encoder.forget(i)
+            yield i, f"{joint.name}: {width_rad:.2f} rad, more than its {hinge.width_rad:.2f}: begin anew in its middle"
 
 
 def _joint(

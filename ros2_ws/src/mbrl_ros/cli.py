@@ -60,6 +60,9 @@ def run(arguments: list[str]) -> int:
     except RobotError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        print(f"mbrl: {error}", file=sys.stderr)
+        return FAILED
     except ModuleNotFoundError as error:
         print(f"mbrl: expected Python module {error.name!r}, which is not installed", file=sys.stderr)
         return BAD_INPUT

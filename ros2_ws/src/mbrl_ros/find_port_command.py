@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import os
 import time
 from collections.abc import Callable
 
@@ -49,7 +50,8 @@ def find_port(config: FindPortConfig) -> int:
 def ports(pattern: str = "") -> dict[str, str]:
     """Serial ports that are there, and what they say they are."""
     found = {port.device: str(port.description) for port in serial.tools.list_ports.comports()}
-    return found | {path: "" for path in sorted(glob.glob(pattern)) if pattern and path not in found}
+    matching = sorted(glob.glob(pattern)) if pattern else []
+    return found | {path: "" for path in matching if os.path.realpath(path) not in found}
 
 
 def who_answers(port: str, baud: int) -> list[str]:

@@ -1,6 +1,6 @@
 """A leader arm: limp, led by hand, read in a thread of its own; its joints are the follower's goal, by name."""
 
-import contextlib
+import math
 import threading
 import time
 from types import TracebackType
@@ -9,7 +9,7 @@ import numpy as np
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
-from mbrl_core.robots.errors import RobotError
+from mbrl_core.robots.errors import NotConnected, RobotError
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.types import Vector
 
@@ -39,6 +39,7 @@ class LeaderArm:
         self._index = np.array([names.index(name) for name in wanted])
         self._arm = ServoArm(profile, port)
         self._pose: tuple[float, Vector] | None = None
+        self.lost = ""  # why nothing will be heard of it any more
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="leader", daemon=True)
 
@@ -67,6 +68,18 @@ class LeaderArm:
 
     def _read(self) -> None:
         while not self._stop.wait(READ_S):
-            with contextlib.suppress(RobotError):
-                reading = self._arm.read()
-                self._pose = time.monotonic(), reading.position[self._index]
+            try:
+                pose = self._arm.read().position[self._index]
+            except NotConnected as error:
+                self.lost = f"leader: {error}"
+                return
+            except RobotError:
+                continue
+            if self._pose is not None:
+                pose = nearest_turn(pose, self._pose[1])
+            self._pose = time.monotonic(), pose
+
+
+def nearest_turn(angle: Vector, before: Vector) -> Vector:
+    """The same angles, rad, in the turn that is nearest to where they were: an encoder's end is no way round."""
+    return np.asarray(before + (angle - before + math.pi) % (2 * math.pi) - math.pi)

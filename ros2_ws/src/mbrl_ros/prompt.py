@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+import termios
 
 from mbrl_core.config import refuse
 
@@ -20,14 +21,14 @@ class Prompt:
         Raises:
           ValueError: the input ended.
         """
-        print(text, flush=True)
+        self._put(text)
         while b"\n" not in self._typed:
             self._read()
         return self._take()
 
     def begin(self, text: str) -> None:
         """Print a line and go on; `entered` tells when Enter was pressed."""
-        print(text, flush=True)
+        self._put(text)
 
     def entered(self) -> bool:
         """Whether a line was typed since; does not wait.
@@ -41,6 +42,13 @@ class Prompt:
             return False
         self._take()
         return True
+
+    def _put(self, text: str) -> None:
+        """Print a line; at a terminal forget what was typed before it: nobody can have meant this question."""
+        if os.isatty(sys.stdin.fileno()):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+            self._typed = b""
+        print(text, flush=True)
 
     def _read(self) -> None:
         fresh = os.read(sys.stdin.fileno(), 1024)

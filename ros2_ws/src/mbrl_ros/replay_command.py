@@ -61,6 +61,7 @@ def replay(config: ReplayConfig) -> int:
     with StopRequest() as stop:
         try:
             with arm:
+                stop.check()
                 arm.start()
                 again = _wait(arm, stop)
         except StopRequested as end:

@@ -69,13 +69,15 @@ class Child:
         if self.ended.is_set():
             return ""
         for number, wait_s in steps:
-            self.process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):  # not send_signal, which would reap it before the waiter
+                os.kill(self.process.pid, number)
             if self.ended.wait(wait_s):
                 return number.name
         return signal.SIGKILL.name
 
     def _wait(self, report: Callable[["Child"], None]) -> None:
-        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)  # what it may have started; its id is not free before wait()
         self.process.wait()

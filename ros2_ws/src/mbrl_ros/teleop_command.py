@@ -16,6 +16,7 @@ from mbrl_core.calibration import load_fitted
 from mbrl_core.config import refuse, setting
 from mbrl_core.control_config import CALIBRATION_DOC
 from mbrl_core.replay import Replay
+from mbrl_core.robots.errors import NotConnected
 from mbrl_core.robots.realtime import ask_for_realtime
 from mbrl_core.tasks.reach import ReachConfig, ReachTask
 from mbrl_core.types import Episode, Observation, Vector
@@ -94,6 +95,11 @@ class _Operator:
             return np.zeros(self._task.action_dim)
         return np.clip(self._task.increment.action_between(targets, pose), -1.0, 1.0)
 
+    def check(self) -> None:
+        """See that the leader is there. Raises NotConnected."""
+        if self._leader is not None and self._leader.lost:
+            raise NotConnected(self._leader.lost)
+
     @property
     def gone(self) -> bool:
         """Whether nobody can ask for anything any more."""
@@ -109,12 +115,14 @@ def _leader(config: TeleopConfig, follower: ArmProfile) -> LeaderArm | None:
 
 def _run(config: TeleopConfig, arm: DrivenArm, operator: _Operator, kept: Replay | None, stop: StopRequest) -> None:
     """Episode after episode, until that many are kept, Esc, or the input ends."""
+    stop.check()
     arm.start()
     count, announced = 0, False
     while not operator.gone:
         word = operator.keys.poll(POLL_S)
         stop.check()
         arm.check()
+        operator.check()
         if word == STOP:
             return
         if arm.moving and not announced:

@@ -6,6 +6,7 @@ as held for a moment after each time that it came.
 
 import contextlib
 import os
+import re
 import select
 import sys
 import termios
@@ -24,6 +25,7 @@ PLUS, MINUS = "qwertyuiop", "asdfghjkl;"
 END, DROP, STOP = "end", "drop", "stop"
 WORDS = {b"\x1b[C": END, b"\x1b[D": DROP, b" ": END, b"\x7f": DROP}
 ESCAPE = b"\x1b"
+SEQUENCE = re.compile(rb"\x1b(\[[0-9;]*[@-~]|O.)")  # what a terminal sends for one key that is no letter
 
 
 class TeleopKeys:
@@ -66,11 +68,11 @@ class TeleopKeys:
         with contextlib.suppress(OSError):  # a terminal that was closed
             typed = os.read(self._file, 256)
         self.ended = not typed
+        if ESCAPE in SEQUENCE.sub(b"", typed):  # before all else: whoever presses it wants the arm to stop
+            return STOP
         for code, word in WORDS.items():
             if code in typed:
                 return word
-        if typed == ESCAPE:
-            return STOP
         now_s = time.monotonic()
         self._pressed_s |= {chr(key): now_s for key in typed}
         return ""
