@@ -50,11 +50,10 @@ def test_read_is_one_request_and_write_is_one_request(arm: ServoArm, wire: FakeW
     arm.read()
     arm.write(np.array([0.1, 0.0, 0.0, 0.0, 0.0, 0.0]))
     arm.read()
-    counts = (2113, 2048, 2048, 2048, 2016, 1536)  # the profile's zeros; 2048 + 0.1 * 4096 / (2 pi) = 2113.2
-    goals = b"".join(bytes((i, *count.to_bytes(2, "little"))) for i, count in enumerate(counts, 1))
+    goals = b"".join(bytes((i, *(2113 if i == 1 else 2048).to_bytes(2, "little"))) for i in range(1, 7))
     assert wire.requests == [
         Packet(0xFE, SYNC_READ, bytes((56, 15, 1, 2, 3, 4, 5, 6))),
-        Packet(0xFE, SYNC_WRITE, bytes((42, 2)) + goals),
+        Packet(0xFE, SYNC_WRITE, bytes((42, 2)) + goals),  # 2048 + 0.1 * 4096 / (2 pi) = 2113.2
         Packet(0xFE, SYNC_READ, bytes((56, 15, 1, 2, 3, 4, 5, 6))),
     ]
 
