@@ -123,6 +123,11 @@ class ArmProfile:
                 return servo
         raise refuse(f"{joint.name}.servo", f"one of {[servo.name for servo in self.servos]}", joint.servo)
 
+    def soft_counts(self, joint: Joint) -> tuple[float, float]:
+        """Encoder counts of a joint's lower and upper soft limit, in that order: with sign -1 the first is higher."""
+        per_rad = joint.sign * self.bus.counts_per_turn / (2 * math.pi)
+        return joint.zero_count + joint.lower_rad * per_rad, joint.zero_count + joint.upper_rad * per_rad
+
     def vector(self, field: str) -> np.ndarray:
         """One numeric field of all joints, in order: (J_all,)."""
         return np.array([getattr(joint, field) for joint in self.joints], dtype=float)

@@ -195,7 +195,7 @@ class ControlLoop:
             self._episode.mark_gap()
         else:
             self._send(self._command[self.mode](reading))
-        if self.mode is Mode.BRAKING and self._is_at_rest():
+        if self.mode is Mode.BRAKING and self._arm.at_rest:
             self._leave("deactivated")
 
     def _supervise(self) -> None:
@@ -215,11 +215,8 @@ class ControlLoop:
 
     def _brake(self, period_s: float) -> None:
         """Come to rest without reading: for the way out after an error."""
-        while not self._is_at_rest() and self._arm.send(self._position()):
+        while not self._arm.at_rest and self._arm.send(self._position()):
             time.sleep(period_s)
-
-    def _is_at_rest(self) -> bool:
-        return self._arm.sent is None or self._arm.lost or not self._arm.sent.velocity.any()
 
     def _position(self) -> Vector:
         """Where the arm was last told to be: (J_all,) rad."""
@@ -279,7 +276,8 @@ class ControlLoop:
 
     def _set_out(self, mode: Mode, reason: str, arrive: Callable[[ArmReading], Vector]) -> None:
         """Begin the way home, or to where the arm parks."""
-        assert self._arm.reading is not None  # whoever calls this has seen one
+        if self._arm.reading is None:
+            raise refuse(f"{mode.value}: reading of the arm", "one", None)
         began_s = self._robot_time(self._arm.reading)
         if mode is Mode.PARKING:
             pose, what, share, timeout_s = self._profile.park_rad, "park", PARK_SHARE, self._config.park_timeout_s
@@ -380,7 +378,7 @@ class ControlLoop:
         if self.mode is not Mode.LATCHED:
             raise refuse("rearm", "a latched arm", self.mode.value)
         self._refuse_pressed_stop("rearm")
-        if not self._is_at_rest():
+        if not self._arm.at_rest:
             raise refuse("rearm", "an arm at rest", "one that brakes")
         self._arm.engage()
         self._latched, self._yielding = "", None

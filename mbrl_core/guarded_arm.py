@@ -103,6 +103,11 @@ class GuardedArm:
         return True
 
     @property
+    def at_rest(self) -> bool:
+        """Whether no motion is under way that could still be braked."""
+        return self.sent is None or self.lost or not self.sent.velocity.any()
+
+    @property
     def stalled(self) -> NDArray[np.bool_]:
         """Joints that push and do not turn for longer than they may: (J_all,)."""
         if self._health is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mbrl_core.arm import ANY_OFFSET, ArmProfile, Joint
 from mbrl_core.config import refuse
 from mbrl_core.robots.errors import NotConnected, StaleState
-from mbrl_core.robots.servo_bus import ServoBus
+from mbrl_core.robots.servo_bus import ServoBus, other_baud
 
 Array = NDArray[np.float64]
 ROUND_TRIPS = 10  # at most; the best counts, for a busy computer delays single ones
@@ -22,7 +22,7 @@ def check_wrap(profile: ArmProfile) -> None:
     """See that no joint's soft limits lie across its encoder's end. Raises ValueError."""
     last = profile.bus.counts_per_turn - 1
     for joint in profile.joints:
-        for name, count in zip(("lower_rad", "upper_rad"), _soft_counts(profile, joint), strict=True):
+        for name, count in zip(("lower_rad", "upper_rad"), profile.soft_counts(joint), strict=True):
             if not 0 <= count <= last:
                 expected = f"a limit within encoder counts 0 to {last} (no wrap between the soft limits)"
                 raise refuse(f"{joint.name}.{name}", expected, round(count))
@@ -141,28 +141,18 @@ def _check_joint(bus: ServoBus, profile: ArmProfile, joint: Joint) -> tuple[int,
         wanted = f"the calibration's {joint.homing_offset} (its own file, or mbrl calibrate)"
         raise _mismatch(joint, "homing offset", wanted, found["homing_offset"])
     low, high = found["min_position"], found["max_position"]
-    counts = _soft_counts(profile, joint)
+    counts = profile.soft_counts(joint)
     if not low <= min(counts) or not max(counts) <= high:
         needed = f"counts {min(counts):.0f} to {max(counts):.0f} (the soft limits) inside min and max position"
         raise _mismatch(joint, "position range", needed, f"{low} to {high}")
     return low, high
 
 
-def _soft_counts(profile: ArmProfile, joint: Joint) -> list[float]:
-    """Encoder counts of a joint's lower and upper soft limit."""
-    turn = 2 * math.pi / profile.bus.counts_per_turn
-    return [joint.zero_count + joint.sign * angle / turn for angle in (joint.lower_rad, joint.upper_rad)]
-
-
 def _other_baud(bus: ServoBus, profile: ArmProfile) -> str:
     """What to say of the baud rate when nobody answers: the one at which somebody does."""
     bus.close()
-    for baud in bus.family.bauds.values():
-        if baud != bus.baud:
-            with ServoBus(bus.port, baud, profile.bus.protocol) as other:
-                if any(other.ping(joint.servo_id, attempts=1) for joint in profile.joints):
-                    return f"; servos answer at {baud} bit/s: set bus.baud, or their baud rate"
-    return " and baud rate"
+    baud = other_baud(bus.port, profile)
+    return f"; servos answer at {baud} bit/s: set bus.baud, or their baud rate" if baud else " and baud rate"
 
 
 def _mismatch(joint: Joint, what: str, expected: object, got: object) -> NotConnected:

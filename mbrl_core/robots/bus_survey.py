@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from mbrl_core.arm import ArmProfile, Joint
 from mbrl_core.robots.errors import StaleState
-from mbrl_core.robots.families import family_of
 from mbrl_core.robots.family import Family
 from mbrl_core.robots.register import Register
 from mbrl_core.robots.serial_link import Heard
@@ -252,17 +251,3 @@ def _cycle_s(bus: ServoBus, servo_ids: list[int]) -> float:
             continue
         best_s = min(time.monotonic() - start_s, math.inf if math.isnan(best_s) else best_s)
     return best_s
-
-
-def other_baud(port: str, profile: ArmProfile) -> int:
-    """Return a rate other than the profile's at which one of its servos answers; 0 = none. The port must be closed.
-
-    Raises:
-      NotConnected: the port cannot be opened.
-    """
-    for baud in family_of(profile.bus.protocol).bauds.values():
-        if baud != profile.bus.baud:
-            with ServoBus(port, baud, profile.bus.protocol) as bus:
-                if any(bus.ping(joint.servo_id, attempts=1) for joint in profile.joints):
-                    return baud
-    return 0

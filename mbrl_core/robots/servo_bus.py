@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
+from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.robots.errors import Fault, StaleState
 from mbrl_core.robots.families import family_of
@@ -185,3 +186,17 @@ class ServoBus:
         for packet in answers.values():
             if self.family.alert and packet.code & ERRORS:  # a Feetech's byte is its state, which is no refusal
                 raise Fault(f"servo {servo_id} {name}: expected it to be taken, got error {packet.code:#04x}")
+
+
+def other_baud(port: str, profile: ArmProfile) -> int:
+    """Return a rate other than the profile's at which one of its servos answers; 0 = none. The port must be closed.
+
+    Raises:
+      NotConnected: the port cannot be opened.
+    """
+    for baud in family_of(profile.bus.protocol).bauds.values():
+        if baud != profile.bus.baud:
+            with ServoBus(port, baud, profile.bus.protocol) as bus:
+                if any(bus.ping(joint.servo_id, attempts=1) for joint in profile.joints):
+                    return baud
+    return 0

@@ -45,9 +45,8 @@ def _identity(servo: ServoSurvey, profile: ArmProfile) -> Iterator[Finding]:
 
 def _ranges(servo: ServoSurvey, profile: ArmProfile) -> Iterator[Finding]:
     """Soft limits against the encoder's turn and the servo's own range."""
-    joint, got, turn = servo.joint, servo.settings, profile.bus.counts_per_turn
-    angles = (joint.lower_rad, joint.upper_rad)
-    low, high = sorted(joint.zero_count + joint.sign * angle * turn / (2 * math.pi) for angle in angles)
+    got, turn = servo.settings, profile.bus.counts_per_turn
+    low, high = sorted(profile.soft_counts(servo.joint))
     if low < 0 or high > turn - 1:
         yield Finding(
             kind="wrap",

@@ -285,10 +285,10 @@ def test_an_arm_that_brakes_is_not_re_armed():
         rig.loop.activate()
         rig.loop.start()
         rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
-        if not rig.loop._is_at_rest():
+        if not rig.loop._arm.at_rest:
             with pytest.raises(ValueError, match="rearm: expected an arm at rest, got 'one that brakes'"):
                 rig.loop.rearm()
-        rig.wait_for(rig.loop._is_at_rest)
+        rig.wait_for(lambda: rig.loop._arm.at_rest)
         rig.loop.rearm()
         assert_limits_held(rig)
 

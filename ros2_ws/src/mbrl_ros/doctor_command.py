@@ -15,11 +15,11 @@ from mbrl_core.calibration import load_calibration, load_fitted
 from mbrl_core.config import refuse, setting
 from mbrl_core.host_findings import ClockWatch, port_findings
 from mbrl_core.robots.bus_findings import findings, firmware, unmoved
-from mbrl_core.robots.bus_survey import BusSurvey, ServoSurvey, other_baud, sample, survey
+from mbrl_core.robots.bus_survey import BusSurvey, ServoSurvey, sample, survey
 from mbrl_core.robots.calibration_check import disagreements
 from mbrl_core.robots.errors import NotConnected
 from mbrl_core.robots.finding import Finding
-from mbrl_core.robots.servo_bus import ServoBus
+from mbrl_core.robots.servo_bus import ServoBus, other_baud
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_sim import profile_path
 
