@@ -1,6 +1,5 @@
 """Who comes late still hears the episodes; real nodes and middleware."""
 
-import threading
 import time
 
 import numpy as np
@@ -9,10 +8,8 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 
-import rclpy  # noqa: E402
 from fakes.point_task import point_episode  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from fakes.spun_node import own_context, spun  # noqa: E402
 
 from mbrl_msgs.msg import Episode  # noqa: E402
 from mbrl_ros.console import Console  # noqa: E402
@@ -25,23 +22,8 @@ def arm(unique_domain, monkeypatch):
     """A node that spins in the background."""
     monkeypatch.setenv("ROS_DOMAIN_ID", unique_domain)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    context = rclpy.context.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
-    node, executor = rclpy.create_node("arm", context=context), SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown(timeout_sec=1.0)
-    rclpy.shutdown(context=context)
-    thread.join(timeout=2.0)
+    with own_context(unique_domain) as context, spun("arm", context) as node:
+        yield node
 
 
 def test_episodes_that_ended_before_a_console_was_there_are_heard(arm):

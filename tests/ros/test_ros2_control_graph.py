@@ -1,7 +1,6 @@
 """The whole graph on an arm behind ros2_control: nothing but the profile differs."""
 
 import importlib.util
-import threading
 import time
 
 import numpy as np
@@ -11,9 +10,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
-import rclpy  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from fakes.spun_node import own_context, spun  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 
@@ -35,23 +32,8 @@ def outside(unique_domain, monkeypatch):
     """A node beside the graph, spun in the background."""
     monkeypatch.setenv("ROS_DOMAIN_ID", unique_domain)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    context = rclpy.context.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
-    node, executor = rclpy.create_node("outside", context=context), SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown(timeout_sec=1.0)
-    rclpy.shutdown(context=context)
-    thread.join(timeout=2.0)
+    with own_context(unique_domain) as context, spun("outside", context) as node:
+        yield node
 
 
 def wait_for(condition, what, limit_s):

@@ -1,7 +1,6 @@
 """The ros2_control robot against the stand-in: real topics in one process, each end spun by its own thread."""
 
 import dataclasses
-import threading
 import time
 
 import numpy as np
@@ -11,8 +10,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
 import rclpy  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from fakes.spun_node import own_context, spun  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 
@@ -34,38 +32,24 @@ BOTH = pytest.mark.parametrize("profile", [FORWARD, TRAJECTORY], ids=["forward_c
 @pytest.fixture
 def context(unique_domain, monkeypatch):
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    context = rclpy.context.Context()
-    rclpy.init(context=context, domain_id=int(unique_domain), signal_handler_options=SignalHandlerOptions.NO)
-    yield context
-    rclpy.try_shutdown(context=context)
+    with own_context(unique_domain) as context:
+        yield context
 
 
 @pytest.fixture
-def spun(context):
+def twin_node(context):
     """A node that is spun in the background."""
-    node, executor = rclpy.create_node("twin", context=context), SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown(timeout_sec=1.0)
-    thread.join(timeout=2.0)
+    with spun("twin", context) as node:
+        yield node
 
 
 @pytest.fixture
-def stand_in(spun):
+def stand_in(twin_node):
     """Starts stand-ins and closes them."""
     started = []
 
     def start(profile, **options):
-        started.append(Ros2ControlTwin(spun, profile, **options))
+        started.append(Ros2ControlTwin(twin_node, profile, **options))
         return started[-1]
 
     yield start
@@ -163,11 +147,11 @@ def test_when_joint_states_stop_reads_are_stale_within_the_deadline(stand_in, ro
     assert stale.value.missing_ids == (1, 2, 3, 4, 5, 6)
 
 
-def test_nan_in_the_joint_states_makes_a_stale_reading_that_names_the_joint(spun, stand_in, robot):  # case 21
+def test_nan_in_the_joint_states_makes_a_stale_reading_that_names_the_joint(twin_node, stand_in, robot):  # case 21
     twin, arm = stand_in(FORWARD), robot(FORWARD, deadline_s=0.2)
     arm.connect()
     twin.close()
-    publisher = spun.create_publisher(JointState, "joint_states", COMMAND)
+    publisher = twin_node.create_publisher(JointState, "joint_states", COMMAND)
     wait_for(publisher.get_subscription_count, "the robot to listen")
     names = [joint.name for joint in FORWARD.joints]
     publisher.publish(JointState(name=names, position=[0.0, float("nan"), 0.0, 0.0, 0.0, 0.0]))
@@ -179,7 +163,7 @@ def test_nan_in_the_joint_states_makes_a_stale_reading_that_names_the_joint(spun
             arm.read()
 
 
-def test_a_controller_deactivated_under_us_is_not_written_to_again(spun, stand_in, robot):  # case 57
+def test_a_controller_deactivated_under_us_is_not_written_to_again(twin_node, stand_in, robot):  # case 57
     twin, arm = stand_in(FORWARD), robot(FORWARD)
     arm.connect()
     arm.enable_torque()
@@ -198,11 +182,11 @@ def test_a_controller_deactivated_under_us_is_not_written_to_again(spun, stand_i
     arm.write(home)
 
 
-def test_a_message_of_the_wrong_size_from_another_takes_the_controller_down_and_we_stop(spun, stand_in, robot):
+def test_a_message_of_the_wrong_size_from_another_takes_the_controller_down_and_we_stop(twin_node, stand_in, robot):
     twin, arm = stand_in(FORWARD), robot(FORWARD)
     arm.connect()
     arm.enable_torque()
-    other = spun.create_publisher(Float64MultiArray, "forward_position_controller/commands", COMMAND)
+    other = twin_node.create_publisher(Float64MultiArray, "forward_position_controller/commands", COMMAND)
     wait_for(other.get_subscription_count, "the controller to listen")
     other.publish(Float64MultiArray(data=[0.0]))
     wait_for(lambda: not twin.active, "the controller to go down")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,10 +15,8 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("mbrl_msgs", reason="mbrl_msgs is not built")
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
-import rclpy  # noqa: E402
 from fakes.adapting_bundle import adapting_bundle  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from fakes.spun_node import own_context, spun  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
 from mbrl_core.arm import load_profile  # noqa: E402
@@ -58,28 +55,12 @@ def private_domain(unique_domain, monkeypatch):
 
 
 @pytest.fixture
-def joints():
+def joints(private_domain):
     """Positions of all joints as they come: a list that grows."""
-    context = rclpy.context.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("joint_listener", context=context)
     heard = []
-    node.create_subscription(JointState, "joint_states", lambda message: heard.append(message.position), NEWEST)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield heard
-    executor.shutdown()
-    rclpy.shutdown(context=context)
-    thread.join()
+    with own_context(os.environ["ROS_DOMAIN_ID"]) as context, spun("joint_listener", context) as node:
+        node.create_subscription(JointState, "joint_states", lambda message: heard.append(message.position), NEWEST)
+        yield heard
 
 
 def wait_for(condition, what, limit_s):
