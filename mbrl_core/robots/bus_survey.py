@@ -23,7 +23,7 @@ from mbrl_core.robots.wire import Packet
 LONGEST_S = 0.06  # an answer that takes longer is none
 QUIET_S = 0.004  # after an answer: a second servo of the same id speaks within its return delay, 0.5 ms at most
 PINGS = 3
-SCAN_S = 0.02  # for an id that nobody should have
+SCAN_S = 0.02  # for an id that nobody should have; asked once, since a line that loses answers is told of anyway
 ROUND_TRIPS = 10  # the best counts, for a busy computer delays single ones
 SETTINGS = (
     "model_number", "operating_mode", "drive_mode", "return_delay", "homing_offset", "min_position", "max_position",
@@ -142,7 +142,7 @@ def survey(bus: ServoBus, profile: ArmProfile, seconds: float, *, strangers: boo
     if strangers and heard:
         known = {joint.servo_id for joint in profile.joints}
         with contextlib.suppress(StaleState):
-            found.strangers = bus.scan([i for i in range(1, 31) if i not in known], timeout_s=SCAN_S)
+            found.strangers = bus.scan([i for i in range(1, 31) if i not in known], attempts=1, timeout_s=SCAN_S)
     return found
 
 

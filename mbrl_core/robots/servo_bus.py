@@ -62,9 +62,11 @@ class ServoBus:
             for _ in range(attempts)
         )
 
-    def scan(self, servo_ids: Iterable[int] = range(1, 31), *, timeout_s: float = 0.01) -> dict[int, int]:
+    def scan(
+        self, servo_ids: Iterable[int] = range(1, 31), *, attempts: int = 2, timeout_s: float = 0.01
+    ) -> dict[int, int]:
         """Return the model numbers of the servos that answer, by id."""
-        here = [servo_id for servo_id in servo_ids if self.ping(servo_id, attempts=2, timeout_s=timeout_s)]
+        here = [servo_id for servo_id in servo_ids if self.ping(servo_id, attempts=attempts, timeout_s=timeout_s)]
         return {servo_id: self.model(servo_id) for servo_id in here}
 
     def everybody(self) -> tuple[list[int], bool]:
