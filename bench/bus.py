@@ -1,8 +1,9 @@
 """Cycle time of read + write over the emulated bus, and what the twin costs, with twin and client in two processes.
 
-Run: python bench/bus.py [cycles]
+Run: python bench/bus.py
 """
 
+import argparse
 import importlib.metadata
 import multiprocessing
 import os
@@ -98,7 +99,9 @@ def busy_cores() -> Iterator[None]:
 
 def main() -> None:
     """Print the machine, the versions and a row per setting."""
-    cycles = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cycles", type=int, default=2000, help="of read and write, for each setting")
+    cycles = parser.parse_args().cycles
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
     print(f"Python {platform.python_version()}, {versions}; {cycles} cycles each; times in ms\n")

@@ -1,11 +1,13 @@
 """The emulated buses under the vendors' SDKs: cycles of sync read and sync write, the codes that came, and the rate.
 
-Run: python bench/bus_grade.py [cycles]. Each SDK has a process of its own and a twin of its own.
+Each SDK has a process of its own and a twin of its own.
+
+    python bench/bus_grade.py
 """
 
+import argparse
 import importlib.metadata
 import platform
-import sys
 from dataclasses import replace
 
 from vendor_sdk import SDKS, VendorSdk, lacks
@@ -46,7 +48,9 @@ def grade(package: str, cycles: int, fast: bool) -> None:
 
 def main() -> None:
     """Print the versions and a row per SDK."""
-    cycles = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cycles", type=int, default=10_000, help="of read and write, for each SDK")
+    cycles = parser.parse_args().cycles
     mujoco = importlib.metadata.version("mujoco")
     print(f"{platform.machine()}, Python {platform.python_version()}, mujoco {mujoco}")
     print(f"six servos at 1 Mbps, {cycles} cycles of read and write\n")

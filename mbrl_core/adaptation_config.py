@@ -9,10 +9,10 @@ from mbrl_core.imagined_config import ImaginedStepsConfig
 
 MOST_INNER_STEPS = 200
 ADAPT_AFTER_DOC = "exploring episodes after which the policy adapts by itself, once; 0 = only when asked"
-INNER_STEPS_DOC = "most inner steps of one adaptation; 0 = 40 imagined ones, or 1 on real episodes"
+INNER_STEPS_DOC = "most inner steps of one adaptation; 0 = 80 imagined ones, or 1 on real episodes"
 ROUTE_DOC = "inner steps on rollouts imagined in the bundle's ensemble, set right by real episodes, or on those alone"
 ROUTES = ("imagined", "real")
-USUAL_STEPS = {"imagined": 40, "real": 1}
+USUAL_STEPS = {"imagined": 80, "real": 1}
 
 
 def route_and_steps(bundle: Bundle, route: str, inner_steps: int) -> tuple[str, int]:

@@ -39,13 +39,14 @@ class ImaginedWorld:
     gap: RealityGap
 
     def roll_out(
-        self, act: Draw, starts: Vector, goals: Vector, horizon: int, rng: np.random.Generator | None
+        self, act: Draw, starts: Vector, before: Vector, goals: Vector, horizon: int, rng: np.random.Generator | None
     ) -> Imagined:
         """Act from real states; rows are shared evenly among the members, in order.
 
         Args:
           act: the policy.
           starts: (B, S), B a multiple of the members K.
+          before: (B, A), what was sent one step before.
           goals: (B, G).
           horizon: H.
           rng: draws actions and next states; without one, both are the mean.
@@ -62,25 +63,29 @@ class ImaginedWorld:
             mean, log_std = act(obs)
             action = mean + np.exp(log_std) * _noise(mean, rng)
             sent = np.asarray(task.admissible(state, action))
-            following = np.where(alive[:, None], self._next(state, sent, rng), state)
+            following = np.where(alive[:, None], self._next(state, sent, before, rng), state)
             earned = np.asarray(task.reward(state, sent, following, goals + self.gap.goal_offset))
             ends = alive & np.asarray(task.terminates(following, goals))
             records.append(
                 (obs, action, log_density(mean, log_std, action), np.where(alive, earned, 0.0), ends, alive)
             )
-            state, alive = following, alive & ~ends
+            state, before, alive = following, sent, alive & ~ends
         columns = [np.stack(column) for column in zip(*records, strict=True)]
         if not (np.isfinite(columns[3]).all() and np.isfinite(state).all()):
             raise refuse("imagination", "finite rewards and states", "NaN or infinity")
         columns[0] = np.concatenate([columns[0], np.asarray(task.observe(state, goals))[None]])
         return Imagined(*columns)
 
-    def _next(self, state: Vector, sent: Vector, rng: np.random.Generator | None) -> Vector:
+    def _next(self, state: Vector, sent: Vector, before: Vector, rng: np.random.Generator | None) -> Vector:
         inputs = np.asarray(self.task.model_input(state, sent))
-        prediction = self.model.predict(inputs.reshape(self.model.members, -1, inputs.shape[-1]))
-        mean = self.gap.corrected(prediction)
+        prediction = self.model.predict(self._by_member(inputs))
+        mean = self.gap.corrected(prediction, self._by_member(before))
         change = mean + np.exp(0.5 * prediction.log_var) * _noise(mean, rng)
         return np.asarray(self.task.next_state(state, sent, change.reshape(len(state), -1)))
+
+    def _by_member(self, rows: Vector) -> Vector:
+        """(B, N) to (K, B / K, N)."""
+        return rows.reshape(self.model.members, -1, rows.shape[-1])
 
 
 def _noise(like: Vector, rng: np.random.Generator | None) -> Vector:

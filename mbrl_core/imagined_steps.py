@@ -4,7 +4,8 @@ A gradient from five real episodes is noisy, and noise is most of it on an arm. 
 better: they say how the world differs from the ensemble (`reality_gap.py`, some twenty numbers a dimension), and the
 steps are taken on as many fresh rollouts in the corrected ensemble as one likes. Learned step sizes give a step its
 direction; its length is set by the KL divergence that it moves the policy, since a few long steps in a row are not what
-training had learned them for.
+training had learned them for. Lengths fall harmonically (Robbins and Monro 1951): of steps that stay as long, the noise
+of the last ones is what is left where little was to be won.
 """
 
 from collections.abc import Sequence
@@ -49,11 +50,11 @@ class ImaginedSteps:
         """
         check(config.gap)
         self._task, self._adapter, self._config = task, adapter, check(config)
-        self._rng = np.random.default_rng(config.seed)
+        self._rng, self._taken = np.random.default_rng(config.seed), 0
         model, real = WorldModel(bundle, task), transitions(task, episodes)
         goals = np.asarray(task.sample_goal(self._rng, GOALS))
         self.gap = fit_gap(task, model, real, goals, config.gap)
-        self._world, self._states = ImaginedWorld(task, model, self.gap), real.states
+        self._world, self._real = ImaginedWorld(task, model, self.gap), real
         self._rollouts = -(-config.rollouts // model.members) * model.members
 
     def __call__(self, theta: Single) -> AdaptedStep:
@@ -62,12 +63,13 @@ class ImaginedSteps:
         Raises:
           ValueError: something imagined, or the step, is not finite.
         """
-        batch = self._imagine(theta)
+        batch, step_kl = self._imagine(theta), self._config.step_kl / (1 + self._taken / self._config.half_after) ** 2
+        self._taken += 1
         trial = self._adapter.step(theta, batch)
-        scale = min(LONGEST, float(np.sqrt(self._config.step_kl / max(trial.kl, 1e-12))))
+        scale = min(LONGEST, float(np.sqrt(step_kl / max(trial.kl, 1e-12))))
         step = self._adapter.step(theta, batch, scale=scale)
         for _ in range(SHRINKS):
-            if step.loss_after <= step.loss and step.kl <= 2 * self._config.step_kl:
+            if step.loss_after <= step.loss and step.kl <= 2 * step_kl:
                 break
             scale *= 0.5
             step = self._adapter.step(theta, batch, scale=scale)
@@ -75,10 +77,15 @@ class ImaginedSteps:
 
     def _imagine(self, theta: Single) -> RealBatch:
         """A batch of imagined steps that theta took."""
-        starts = self._states[self._rng.integers(len(self._states), size=self._rollouts)]
+        rows = self._rng.integers(len(self._real.states), size=self._rollouts)
         goals = np.asarray(self._task.sample_goal(self._rng, self._rollouts))
         rollouts = self._world.roll_out(
-            lambda obs: self._adapter.distribution(theta, obs), starts, goals, self._config.horizon, self._rng
+            lambda obs: self._adapter.distribution(theta, obs),
+            self._real.states[rows],
+            self._real.before[rows],
+            goals,
+            self._config.horizon,
+            self._rng,
         )
         how, weights = self._adapter.metadata, rollouts.alive.astype(np.float64)
         values = self._adapter.value(rollouts.obs)

@@ -1,8 +1,9 @@
 """What a few real episodes say about how the world differs from the ensemble: two small fits in closed form. No torch.
 
-- The change of the state: each member's error, in standard deviations of the target, is regressed on its standardised
-  inputs and a constant (ridge, Hoerl and Kennard 1970). A payload, a softer servo or more friction moves an arm's
-  response by about as much; 500 steps determine 21 numbers a dimension well, and what they do not say stays as learned.
+- The change of the state: each member's error, in standard deviations of the target, is regressed on a constant, its
+  standardised inputs and the action before this one (ridge, Hoerl and Kennard 1970). A payload, a softer servo or more
+  friction moves an arm's response by about as much, and an arm that answers late does what it was told before; 500
+  steps determine 26 numbers a dimension well, and what they do not say stays as learned.
 - Where the reward's goal lies: the task's reward is known, the place where it is earned may not be, as on an arm whose
   link is bent or whose encoder is off. The offset d of the goal with r(s, a, s', g + d) nearest to the rewards that
   were earned is found by Gauss-Newton steps; a prior holds what the rewards do not say at 0.
@@ -28,12 +29,12 @@ SMALLEST_REWARD_ERROR = 1e-3  # of the spread of the rewards: what is predicted 
 class RealityGap:
     """How the world differs from the ensemble."""
 
-    weights: Vector  # (K, I + 1, D), error of a prediction in standard deviations of the target; the constant first
+    weights: Vector  # (K, 1 + I + A, D), error of a prediction in standard deviations of the target
     goal_offset: Vector  # (G,)
 
-    def corrected(self, prediction: Prediction) -> Vector:
-        """Means that allow for the gap: (K, B, D), raw units."""
-        return np.asarray(prediction.mean + (_with_constant(prediction.features) @ self.weights) * prediction.scale)
+    def corrected(self, prediction: Prediction, before: Vector) -> Vector:
+        """Means that allow for the gap, after actions (K, B, A) sent one step before: (K, B, D), raw units."""
+        return np.asarray(prediction.mean + (_regressors(prediction, before) @ self.weights) * prediction.scale)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class RealTransitions:
 
     states: Vector  # (B, S)
     actions: Vector  # (B, A), as sent
+    before: Vector  # (B, A), sent one step before; 0 at the beginning of an episode
     next_states: Vector  # (B, S)
     goals: Vector  # (B, G)
     rewards: Vector  # (B,)
@@ -60,10 +62,13 @@ def transitions(task: Task, episodes: Sequence[Episode]) -> RealTransitions:
         raise refuse("episodes", "at least one step without a gap", f"{len(episodes)} episodes")
     goals = [np.broadcast_to(one.goal, (one.steps, len(one.goal))) for one in episodes]
     parts = [
-        (one.states[:-1][row], one.actions_sent[row], one.states[1:][row], goal[row], one.rewards[row])
-        for one, row, goal in zip(episodes, rows, goals, strict=True)
+        (one.states[:-1], one.actions_sent, _before(one), one.states[1:], goal, one.rewards)
+        for one, goal in zip(episodes, goals, strict=True)
     ]
-    return RealTransitions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = zip(*parts, strict=True)
+    return RealTransitions(
+        *(np.concatenate([part[row] for part, row in zip(column, rows, strict=True)]) for column in columns)
+    )
 
 
 def fit_gap(task: Task, model: WorldModel, real: RealTransitions, goals: Vector, config: GapConfig) -> RealityGap:
@@ -85,11 +90,11 @@ def fit_gap(task: Task, model: WorldModel, real: RealTransitions, goals: Vector,
 
 
 def _residual_weights(task: Task, model: WorldModel, real: RealTransitions, ridge: float) -> Vector:
-    """(K, I + 1, D)."""
+    """(K, 1 + I + A, D)."""
     prediction = model.predict_all(np.asarray(task.model_input(real.states, real.actions)))
     targets = np.asarray(task.model_target(real.states, real.next_states))
     errors = (targets - prediction.mean) / prediction.scale
-    inputs = _with_constant(prediction.features)
+    inputs = _regressors(prediction, np.broadcast_to(real.before, (model.members, *real.before.shape)))
     transposed = inputs.transpose(0, 2, 1)
     curvature = transposed @ inputs + max(ridge, 1e-6) * np.eye(inputs.shape[-1])
     return np.asarray(np.linalg.solve(curvature, transposed @ errors))
@@ -114,5 +119,11 @@ def _goal_offset(task: Task, real: RealTransitions, axes: Vector, prior: Vector)
     return offset
 
 
-def _with_constant(features: Vector) -> Vector:
-    return np.concatenate([np.ones_like(features[..., :1]), features], axis=-1)
+def _before(episode: Episode) -> Vector:
+    """(T, A)."""
+    return np.concatenate([np.zeros_like(episode.actions_sent[:1]), episode.actions_sent[:-1]])
+
+
+def _regressors(prediction: Prediction, before: Vector) -> Vector:
+    """(K, B, 1 + I + A)."""
+    return np.concatenate([np.ones_like(before[..., :1]), prediction.features, before], axis=-1)

@@ -39,8 +39,9 @@ class TwoMembers:
         return Prediction(mean, np.full_like(mean, 2 * np.log(0.01)), np.zeros(1), inputs, np.array([0.1, 0.2]))
 
 
-NO_GAP = RealityGap(np.zeros((2, 5, 2)), np.zeros(2))
+NO_GAP = RealityGap(np.zeros((2, 7, 2)), np.zeros(2))  # a constant, 4 inputs, 2 actions before
 STARTS, GOALS = np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.0], [0.1, 0.0]]), np.tile([0.3, 0.0], (4, 1))
+BEFORE = np.tile([1.0, 0.0], (4, 1))
 
 
 def rightwards(obs):
@@ -71,8 +72,8 @@ def test_without_noise_it_is_the_rollout_of_training():
     with torch.no_grad():
         there = roll_out(task, ensemble, act, norm, *single, HORIZON, None)
     adapter = Adapter(bundle, task)
-    world = ImaginedWorld(task, WorldModel(bundle, task), RealityGap(np.zeros((3, 5, 2)), np.zeros(2)))
-    here = world.roll_out(lambda obs: adapter.distribution(theta, obs), starts, goals, HORIZON, None)
+    world = ImaginedWorld(task, WorldModel(bundle, task), RealityGap(np.zeros((3, 7, 2)), np.zeros(2)))
+    here = world.roll_out(lambda obs: adapter.distribution(theta, obs), starts, 0 * starts, goals, HORIZON, None)
     for name in ("obs", "actions", "log_prob", "rewards"):
         assert getattr(here, name) == pytest.approx(getattr(there, name).numpy(), abs=1e-4), name
     for name in ("terminated", "alive"):
@@ -81,7 +82,8 @@ def test_without_noise_it_is_the_rollout_of_training():
 
 
 def test_after_the_end_a_rollout_stays_and_earns_nothing():
-    done = ImaginedWorld(Bounded(), TwoMembers(), NO_GAP).roll_out(rightwards, STARTS + [0.5, 0], GOALS, 4, None)
+    world = ImaginedWorld(Bounded(), TwoMembers(), NO_GAP)
+    done = world.roll_out(rightwards, STARTS + [0.5, 0], BEFORE, GOALS, 4, None)
     assert done.alive[:, 2].tolist() == [True, True, False, False], "from 0.5 by 0.1 a step: past 0.62 with the second"
     assert done.terminated[:, 2].tolist() == [False, True, False, False]
     assert done.obs[:, 2, 0] == pytest.approx([0.5, 0.6, 0.7, 0.7, 0.7])
@@ -91,17 +93,26 @@ def test_after_the_end_a_rollout_stays_and_earns_nothing():
 
 def test_each_member_has_its_own_rows_and_its_own_correction():
     """Member 1 is told that it is 3 spreads too far in x, and half a spread for every unit of action too short in y."""
-    weights = np.zeros((2, 5, 2))
+    weights = np.zeros((2, 7, 2))
     weights[1, 0, 0], weights[1, 3, 1] = -3 * 0.1, 0.5
     world = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(weights, np.zeros(2)))
-    done = world.roll_out(rightwards, STARTS, GOALS, 1, None)
+    done = world.roll_out(rightwards, STARTS, BEFORE, GOALS, 1, None)
     assert done.obs[1, :2, :2] == pytest.approx(STARTS[:2] + [0.05, 0.0])
     assert done.obs[1, 2:, :2] == pytest.approx(STARTS[2:] + [0.1 - 0.3 * 0.1, 0.5 * 0.5 * 0.2])
 
 
+def test_a_late_arm_does_what_was_sent_one_step_before():
+    """The first member's STEP action is taken back, and STEP times the action before put in its place."""
+    weights = np.zeros((2, 7, 2))
+    weights[0, 3, 0], weights[0, 5, 0] = -STEP / 0.1, STEP / 0.1
+    world = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(weights, np.zeros(2)))
+    done = world.roll_out(rightwards, STARTS, BEFORE, GOALS, 3, None)
+    assert done.obs[:, 0, 0] == pytest.approx([0.0, STEP, 1.5 * STEP, 2 * STEP]), "1 before, 0.5 from then on"
+
+
 def test_rewards_are_earned_where_the_goal_truly_lies_and_the_policy_sees_where_it_is_said_to():
-    world = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(np.zeros((2, 5, 2)), np.array([0.1, 0.0])))
-    done = world.roll_out(rightwards, STARTS, GOALS, 1, None)
+    world = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(np.zeros((2, 7, 2)), np.array([0.1, 0.0])))
+    done = world.roll_out(rightwards, STARTS, BEFORE, GOALS, 1, None)
     assert done.rewards[0] == pytest.approx([-0.35, -0.25, -0.30, -0.20], abs=1e-6)
     assert done.obs[0, :, 2] == pytest.approx([0.3, 0.2, 0.3, 0.2])
 
@@ -109,7 +120,7 @@ def test_rewards_are_earned_where_the_goal_truly_lies_and_the_policy_sees_where_
 def test_actions_and_next_states_are_drawn_and_the_density_is_of_what_was_drawn():
     rng = np.random.default_rng(0)
     starts, goals = np.zeros((20_000, 2)), np.zeros((20_000, 2))
-    done = ImaginedWorld(PointTask(), TwoMembers(), NO_GAP).roll_out(rightwards, starts, goals, 1, rng)
+    done = ImaginedWorld(PointTask(), TwoMembers(), NO_GAP).roll_out(rightwards, starts, 0 * starts, goals, 1, rng)
     assert done.actions[0].mean(0) == pytest.approx([0.5, 0.0], abs=0.01)
     assert done.actions[0].std(0) == pytest.approx([0.1, 0.2], rel=0.03)
     z = (done.actions[0] - [0.5, 0.0]) / [0.1, 0.2]
@@ -122,7 +133,7 @@ def test_actions_and_next_states_are_drawn_and_the_density_is_of_what_was_drawn(
 def test_rows_that_cannot_be_shared_and_what_is_not_finite_are_refused():
     world = ImaginedWorld(PointTask(), TwoMembers(), NO_GAP)
     with pytest.raises(ValueError, match="starts: expected a multiple of 2 rows, got 3"):
-        world.roll_out(rightwards, STARTS[:3], GOALS[:3], 1, None)
-    broken = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(np.full((2, 5, 2), np.nan), np.zeros(2)))
+        world.roll_out(rightwards, STARTS[:3], BEFORE[:3], GOALS[:3], 1, None)
+    broken = ImaginedWorld(PointTask(), TwoMembers(), RealityGap(np.full((2, 7, 2), np.nan), np.zeros(2)))
     with pytest.raises(ValueError, match="imagination: expected finite rewards and states"):
-        broken.roll_out(rightwards, STARTS, GOALS, 1, None)
+        broken.roll_out(rightwards, STARTS, BEFORE, GOALS, 1, None)

@@ -13,6 +13,7 @@ from mbrl_core.world_model import Prediction
 
 GOALS = np.random.default_rng(0).uniform(-0.5, 0.5, (256, 2))
 INPUT_MEAN, INPUT_SCALE, SCALE = np.array([0.1, 0.0, -0.2, 0.3]), np.array([0.5, 0.4, 0.6, 0.7]), np.array([0.1, 0.2])
+ASKED, BEFORE = (np.random.default_rng(seed).uniform(-1, 1, (2, 30, width)) for seed, width in ((9, 4), (10, 2)))
 FREE = GapConfig(ridge=0.0, goal_prior=0.0)
 
 
@@ -82,31 +83,48 @@ def fitted(episodes, config, task=None, goals=GOALS):
 
 def test_a_linear_world_is_recovered_whatever_each_member_believed():
     gap = fitted([played(drifting, seed=seed) for seed in range(2)], FREE)
-    assert gap.weights.shape == (2, 5, 2)
-    inputs = np.random.default_rng(9).uniform(-1, 1, (2, 30, 4))
-    states, actions = inputs[..., :2], inputs[..., 2:]
-    corrected = gap.corrected(TwoMembers().predict(inputs))
-    assert corrected == pytest.approx(drifting(states, actions), abs=1e-6)
+    assert gap.weights.shape == (2, 7, 2)
+    corrected = gap.corrected(TwoMembers().predict(ASKED), BEFORE)
+    assert corrected == pytest.approx(drifting(ASKED[..., :2], ASKED[..., 2:]), abs=1e-6)
+
+
+class Late:
+    """Does what it was told one step before, and nothing at first."""
+
+    def __init__(self):
+        self._before = np.zeros(2)
+
+    def __call__(self, state, action):
+        change, self._before = STEP * self._before, action
+        return change
+
+
+def test_an_arm_that_answers_one_step_late_is_set_right():
+    gap = fitted([played(Late(), seed=seed) for seed in range(2)], FREE)
+    assert gap.corrected(TwoMembers().predict(ASKED), BEFORE) == pytest.approx(STEP * BEFORE, abs=1e-6)
 
 
 def test_the_ridge_is_so_many_steps_of_the_ensembles_own_belief():
-    """At the mean input only the constant counts: 20 steps with an error of e spreads, against 5 of none."""
+    """At the mean input, after no action, only the constant counts: 10 such steps with an error, against 5 of none."""
+    other, actions = np.arange(20) % 2, np.tile(INPUT_MEAN[2:], (20, 1))
+    actions[other == 1] = 0.0
     still = dataclasses.replace(
         played(plain),
         states=np.tile(INPUT_MEAN[:2], (21, 1)),
-        actions_sent=np.tile(INPUT_MEAN[2:], (20, 1)),
+        actions_sent=actions,
+        flags=np.where(other, StepFlag.GAP, 0).astype(np.uint8),
     )
     gap = fitted([still], GapConfig(ridge=5.0, goal_prior=0.0))
     error = -STEP * INPUT_MEAN[2:] / SCALE  # the first member says STEP action, and nothing moves
-    expected = np.zeros((2, 5, 2))
-    expected[:, 0] = 20 / (20 + 5) * np.array([error, 0.5 * error])
+    expected = np.zeros((2, 7, 2))
+    expected[:, 0] = 10 / (10 + 5) * np.array([error, 0.5 * error])
     assert gap.weights == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_large_ridge_leaves_the_ensemble_as_it_is():
     gap = fitted([played(drifting)], GapConfig(ridge=1e9, goal_prior=0.0))
-    prediction = TwoMembers().predict(np.random.default_rng(9).uniform(-1, 1, (2, 30, 4)))
-    assert np.abs(gap.corrected(prediction) - prediction.mean).max() < 1e-8
+    prediction = TwoMembers().predict(ASKED)
+    assert np.abs(gap.corrected(prediction, BEFORE) - prediction.mean).max() < 1e-8
 
 
 def test_a_goal_that_lies_elsewhere_is_found_from_rewards():
@@ -139,10 +157,8 @@ def test_a_task_without_goals_has_only_dynamics_to_fit():
         [played(drifting, (), seed, task) for seed in range(2)], GapConfig(ridge=0.0), task, np.zeros((256, 0))
     )
     assert gap.goal_offset.shape == (0,)
-    inputs = np.random.default_rng(9).uniform(-1, 1, (2, 30, 4))
-    assert gap.corrected(TwoMembers().predict(inputs)) == pytest.approx(
-        drifting(inputs[..., :2], inputs[..., 2:]), abs=1e-6
-    )
+    corrected = gap.corrected(TwoMembers().predict(ASKED), BEFORE)
+    assert corrected == pytest.approx(drifting(ASKED[..., :2], ASKED[..., 2:]), abs=1e-6)
 
 
 def test_a_step_with_a_gap_says_nothing():
@@ -155,6 +171,7 @@ def test_a_step_with_a_gap_says_nothing():
         ("states", whole.states[:-1]),
         ("next_states", whole.states[1:]),
         ("actions", whole.actions_sent),
+        ("before", np.concatenate([np.zeros((1, 2)), whole.actions_sent[:-1]])),
         ("goals", np.tile(whole.goal, (20, 1))),
         ("rewards", whole.rewards),
     ):
