@@ -111,7 +111,7 @@ def test_with_an_ensemble_the_steps_are_imagined_in_what_exactly_the_exploring_e
     assert np.array_equal(robot.theta, theta)
     assert (robot.adaptation.outcome.kl, robot.adaptation.outcome.inner_steps) == (step.kl, 3)
     usual = Robot(given, dataclasses.replace(IMAGINED, inner_steps=0))
-    assert usual.adaptation.adapt(0).reason.startswith("begun: 40 inner steps after ")
+    assert usual.adaptation.adapt(0).reason.startswith("begun: 80 inner steps after ")
 
 
 def test_without_an_ensemble_the_steps_are_real_ones(bundle):
