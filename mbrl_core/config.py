@@ -40,8 +40,14 @@ def check(config: T, where: str = "") -> T:
     return config
 
 
-def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
-    """Build a config from parsed YAML or JSON.
+def from_mapping(cls: type[T], mapping: Any, where: str = "", base: T | None = None) -> T:
+    """Build a config from parsed YAML or JSON; what is missing in a group is as in the default of that group's field.
+
+    Args:
+      cls: what is built.
+      mapping: its fields by name.
+      where: name of the whole in errors.
+      base: has what the mapping does not name; the class's own defaults if absent.
 
     Raises:
       ValueError: not a mapping, an unknown key, a missing key, a wrong type or a value out of bounds.
@@ -56,21 +62,25 @@ def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
     hints = typing.get_type_hints(cls)
     values = {}
     for name, field in fields.items():
+        default = field.default if base is None else getattr(base, name)
         if name in mapping:
-            values[name] = _convert(hints[name], mapping[name], f"{where}.{name}")
+            values[name] = _convert(hints[name], mapping[name], f"{where}.{name}", default)
+        elif base is not None:
+            values[name] = default
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise refuse(f"{where}.{name}", "a value", "nothing")
     return check(cls(**values), where)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     """Convert a parsed value to the annotated type without repairing it: only int to float is widened."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-        return None if value is None else _convert(inner, value, where)
+        return None if value is None else _convert(inner, value, where, default)
     if dataclasses.is_dataclass(hint):
-        return from_mapping(typing.cast(type, hint), value, where)
+        base = default if dataclasses.is_dataclass(default) else None
+        return from_mapping(typing.cast(type, hint), value, where, base)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise refuse(where, "a list", value)

@@ -36,6 +36,25 @@ def test_nested_values_are_read():
     assert outer.many == (Inner(rate_hz=2.0),)
 
 
+def test_what_a_group_does_not_name_is_as_its_own_fields_default_says():
+    @dataclass(frozen=True, kw_only=True)
+    class Two:
+        rate_hz: float = setting(10.0, doc="a rate", unit="Hz")
+        limit: int = setting(1, doc="a count")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Group:
+        two: Two = setting(Two(rate_hz=50.0, limit=2), doc="not as the class says")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Whole:
+        group: Group = setting(Group(two=Two(rate_hz=70.0)), doc="two deep")
+
+    assert from_mapping(Group, {"two": {"limit": 3}}) == Group(two=Two(rate_hz=50.0, limit=3))
+    assert from_mapping(Whole, {"group": {"two": {"limit": 3}}}) == Whole(group=Group(two=Two(rate_hz=70.0, limit=3)))
+    assert from_mapping(Whole, {"group": {}}) == Whole()
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
