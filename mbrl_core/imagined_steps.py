@@ -16,14 +16,15 @@ from mbrl_core.adapter import AdaptedStep, Adapter
 from mbrl_core.algorithms.advantage import gae, standardised_advantages
 from mbrl_core.bundle import Bundle
 from mbrl_core.config import check
-from mbrl_core.imagined_batch import ImaginedWorld
+from mbrl_core.imagined_batch import Draw, ImaginedWorld
 from mbrl_core.imagined_config import ImaginedStepsConfig
 from mbrl_core.real_batch import RealBatch, Single
 from mbrl_core.reality_gap import fit_gap, transitions
 from mbrl_core.tasks.task import Task
-from mbrl_core.types import Episode
+from mbrl_core.types import Episode, Vector
 from mbrl_core.world_model import WorldModel
 
+TRIALS, LONGEST_TRIAL = 40, 200  # goals in every member, and steps: errors of a model add up
 LONGEST = 100.0  # factor on the step sizes: a gradient that hardly moves the policy is not stretched without end
 SHRINKS = 4  # halvings of a step that made its own surrogate worse, before it is left to be refused
 GOALS = 256  # drawn to know their spread
@@ -56,6 +57,9 @@ class ImaginedSteps:
         self.gap = fit_gap(task, model, real, goals, config.gap)
         self._world, self._real = ImaginedWorld(task, model, self.gap), real
         self._rollouts = -(-config.rollouts // model.members) * model.members
+        begins = np.flatnonzero(real.begins)
+        self._trials = np.tile(np.resize(begins, TRIALS), model.members)
+        self._trial_goals = np.tile(np.asarray(task.sample_goal(self._rng, TRIALS)), (model.members, 1))
 
     def __call__(self, theta: Single) -> AdaptedStep:
         """Imagine with theta (P,) and take a step from there.
@@ -75,18 +79,27 @@ class ImaginedSteps:
             step = self._adapter.step(theta, batch, scale=scale)
         return step
 
+    def earned(self, theta: Single) -> Vector:
+        """Mean return of theta's (P,) mean under each member, from where the episodes began, to fixed goals: (K,).
+
+        Raises:
+          ValueError: something imagined is not finite.
+        """
+        rows, steps = self._trials, min(self._task.steps, LONGEST_TRIAL)
+        starts, before = self._real.states[rows], self._real.before[rows]
+        trial = self._world.roll_out(self._act(theta), starts, before, self._trial_goals, steps, None)
+        returns: Vector = trial.rewards.sum(0).reshape(-1, TRIALS).mean(-1)
+        return returns
+
+    def _act(self, theta: Single) -> Draw:
+        return lambda obs: self._adapter.distribution(theta, obs)
+
     def _imagine(self, theta: Single) -> RealBatch:
         """A batch of imagined steps that theta took."""
         rows = self._rng.integers(len(self._real.states), size=self._rollouts)
         goals = np.asarray(self._task.sample_goal(self._rng, self._rollouts))
-        rollouts = self._world.roll_out(
-            lambda obs: self._adapter.distribution(theta, obs),
-            self._real.states[rows],
-            self._real.before[rows],
-            goals,
-            self._config.horizon,
-            self._rng,
-        )
+        starts, before = self._real.states[rows], self._real.before[rows]
+        rollouts = self._world.roll_out(self._act(theta), starts, before, goals, self._config.horizon, self._rng)
         how, weights = self._adapter.metadata, rollouts.alive.astype(np.float64)
         values = self._adapter.value(rollouts.obs)
         advantages, _ = gae(rollouts.rewards, values, how.discount, how.trace, rollouts.terminated)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbrl_core.config import refuse
 from mbrl_core.imagined_config import GapConfig
@@ -47,6 +48,7 @@ class RealTransitions:
     next_states: Vector  # (B, S)
     goals: Vector  # (B, G)
     rewards: Vector  # (B,)
+    begins: NDArray[np.bool_]  # (B,), the first of its episode
 
 
 def transitions(task: Task, episodes: Sequence[Episode]) -> RealTransitions:
@@ -62,8 +64,8 @@ def transitions(task: Task, episodes: Sequence[Episode]) -> RealTransitions:
         raise refuse("episodes", "at least one step without a gap", f"{len(episodes)} episodes")
     goals = [np.broadcast_to(one.goal, (one.steps, len(one.goal))) for one in episodes]
     parts = [
-        (one.states[:-1], one.actions_sent, _before(one), one.states[1:], goal, one.rewards)
-        for one, goal in zip(episodes, goals, strict=True)
+        (one.states[:-1], one.actions_sent, _before(one), one.states[1:], goal, one.rewards, _first(row))
+        for one, goal, row in zip(episodes, goals, rows, strict=True)
     ]
     columns = zip(*parts, strict=True)
     return RealTransitions(
@@ -122,6 +124,11 @@ def _goal_offset(task: Task, real: RealTransitions, axes: Vector, prior: Vector)
 def _before(episode: Episode) -> Vector:
     """(T, A)."""
     return np.concatenate([np.zeros_like(episode.actions_sent[:1]), episode.actions_sent[:-1]])
+
+
+def _first(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where the first of the rows (T,) is that count: (T,)."""
+    return np.asarray(rows & (np.cumsum(rows) == 1))
 
 
 def _regressors(prediction: Prediction, before: Vector) -> Vector:

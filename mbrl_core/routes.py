@@ -18,7 +18,7 @@ def begin_steps(
     episodes: Sequence[Episode],
     config: ImaginedStepsConfig,
 ) -> Route:
-    """Return what takes inner steps.
+    """Return what takes inner steps, and judges where they lead.
 
     Args:
       route: "imagined", on fresh rollouts in the bundle's ensemble, set right by the episodes; "real", on these alone.
@@ -32,6 +32,7 @@ def begin_steps(
       ValueError: no step of the episodes counts, one does not fit the task, or there is no ensemble to imagine in.
     """
     if route == "imagined":
-        return ImaginedSteps(bundle, adapter.task, adapter, episodes, config)
+        steps = ImaginedSteps(bundle, adapter.task, adapter, episodes, config)
+        return Route(steps, steps.earned)
     batch = adapter.batch(episodes, [theta] * len(episodes))
-    return lambda now: adapter.step(now, batch)
+    return Route(lambda now: adapter.step(now, batch))

@@ -128,12 +128,14 @@ def test_a_policy_that_no_gradient_moves_stays_where_it_is(bundle):
 def test_either_route_begins_by_its_name(bundle):
     real, adapter = episodes(2), Adapter(bundle, TASK)
     imagined = begin_steps("imagined", bundle, adapter, bundle.theta, real, QUICK)
-    assert np.array_equal(imagined(bundle.theta).theta, taken(bundle, real, count=1))
+    assert np.array_equal(imagined.step(bundle.theta).theta, taken(bundle, real, count=1))
+    assert imagined.earned(bundle.theta).shape == (4,)
     plain = begin_steps("real", bundle, adapter, bundle.theta, real, QUICK)
     batch = adapter.batch(real, [bundle.theta] * 2)
-    first = plain(bundle.theta)
+    first = plain.step(bundle.theta)
     assert np.array_equal(first.theta, adapter.step(bundle.theta, batch).theta)
-    assert np.array_equal(plain(first.theta).theta, adapter.step(first.theta, batch).theta)
+    assert np.array_equal(plain.step(first.theta).theta, adapter.step(first.theta, batch).theta)
+    assert plain.earned is None
 
 
 def test_a_task_of_gymnasium_without_a_goal_has_imagined_steps_too():
@@ -161,7 +163,7 @@ bundle, task = Bundle.load(Path(sys.argv[1])), PointTask()
 real = [read_episode(Path(path)) for path in sys.argv[2:]]
 config = ImaginedStepsConfig(rollouts=40, horizon=10)
 route = begin_steps("imagined", bundle, Adapter(bundle, task), bundle.theta, real, config)
-print(route(bundle.theta).theta.tobytes().hex())
+print(route.step(bundle.theta).theta.tobytes().hex())
 """
 
 
