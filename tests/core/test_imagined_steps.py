@@ -129,7 +129,7 @@ def test_either_route_begins_by_its_name(bundle):
     real, adapter = episodes(2), Adapter(bundle, TASK)
     imagined = begin_steps("imagined", bundle, adapter, bundle.theta, real, QUICK)
     assert np.array_equal(imagined.step(bundle.theta).theta, taken(bundle, real, count=1))
-    assert imagined.earned(bundle.theta).shape == (4,)
+    assert imagined.earned(bundle.theta).shape == (2,)
     plain = begin_steps("real", bundle, adapter, bundle.theta, real, QUICK)
     batch = adapter.batch(real, [bundle.theta] * 2)
     first = plain.step(bundle.theta)
