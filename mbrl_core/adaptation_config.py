@@ -8,6 +8,7 @@ from mbrl_core.config import setting
 from mbrl_core.imagined_config import ImaginedStepsConfig
 
 MOST_INNER_STEPS = 200
+MOST_EXPLORED = 50  # the latest exploring episodes of the present parameters that are kept in memory
 ADAPT_AFTER_DOC = "exploring episodes after which the policy adapts by itself, once; 0 = only when asked"
 INNER_STEPS_DOC = "most inner steps of one adaptation; 0 = 80 imagined ones, or 1 on real episodes"
 ROUTE_DOC = "inner steps on rollouts imagined in the bundle's ensemble, set right by real episodes, or on those alone"
@@ -25,9 +26,9 @@ def route_and_steps(bundle: Bundle, route: str, inner_steps: int) -> tuple[str, 
 class AdaptationConfig:
     """When the policy adapts, how far, and what takes it back."""
 
-    after_episodes: int = setting(0, doc=ADAPT_AFTER_DOC, low=0, high=100)
+    after_episodes: int = setting(0, doc=ADAPT_AFTER_DOC, low=0, high=MOST_EXPLORED)
     explore_episodes: int = setting(
-        5, doc="exploring episodes to collect when asked and there are none", low=1, high=50
+        5, doc="exploring episodes to collect when asked and there are none", low=1, high=MOST_EXPLORED
     )
     evaluate_episodes: int = setting(
         5, doc="episodes by the mean before a step, and after it until the first comparison", low=2, high=100

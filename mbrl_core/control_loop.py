@@ -1,9 +1,9 @@
 """The control loop: reads the bus, runs episodes, supervises, and sends only what the safety function passed.
 
 Modes: inactive (reads only), holding, resetting (on the way home), moving (an episode), parking (on the way to rest),
-latched (holds until re-armed). Nothing moves unless it was asked to, and in an episode only while fresh actions answer
-the current observation: after `command_timeout_s` without one, on the wall's monotonic clock, the arm brakes, holds and
-latches.
+braking (on deactivation), latched (holds until re-armed). Nothing moves unless it was asked to, and in an episode only
+while fresh actions answer the current observation: after `command_timeout_s` without one, on the wall's monotonic
+clock, the arm brakes, holds and latches.
 """
 
 import threading

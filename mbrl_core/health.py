@@ -22,7 +22,7 @@ FOLLOWED_RAD = 0.01  # motion that shows that an encoder lives
 UNFOLLOWED_RAD = 0.15  # a target this far on, and neither motion nor effort: no drive, or a dead encoder
 PUSHING = 0.3  # effort, over that of the last motion, of a motor that strives for its target
 VOLTAGE_CYCLES = 10  # out of range in a row: shorter dips are the motors' own
-SLOWEST = 0.25  # share of its speed that a hot arm keeps until it stops
+SLOWEST = 0.25  # share of its speed that a warm arm keeps at least, and a hot one on its way to park
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The model-based inner step: on rollouts that are imagined in the ensemble, set right by real episodes.
 
 A gradient from five real episodes is noisy, and noise is most of it on an arm. The episodes are therefore used twice
-better: they say how the world differs from the ensemble (`reality_gap.py`, some twenty numbers a dimension), and the
-steps are taken on as many fresh rollouts in the corrected ensemble as one likes. Learned step sizes give a step its
+better: they say how the world differs from the ensemble (`reality_gap.py`, 26 numbers a dimension on the SO-101), and
+the steps are taken on as many fresh rollouts in the corrected ensemble as one likes. Learned step sizes give a step its
 direction; its length is set by the KL divergence that it moves the policy, since a few long steps in a row are not what
 training had learned them for. Lengths fall harmonically (Robbins and Monro 1951): of steps that stay as long, the noise
 of the last ones is what is left where little was to be won.

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_core.adaptation_config import AdaptationConfig, Outcome, Turn, route_and_steps
+from mbrl_core.adaptation_config import MOST_EXPLORED, AdaptationConfig, Outcome, Turn, route_and_steps
 from mbrl_core.adaptation_rules import Attempt, attempt, episode_objection
 from mbrl_core.adapted_file import Adapted, Provenance, hashes_of, load_adapted, remove_adapted, save_adapted
 from mbrl_core.adapter import Adapter
@@ -36,8 +36,6 @@ from mbrl_core.config import check, refuse
 from mbrl_core.return_comparison import LOOKS, Comparison
 from mbrl_core.routes import begin_steps
 from mbrl_core.types import Episode
-
-MOST_EXPLORED = 50  # the latest exploring episodes of the present parameters that are kept in memory
 
 
 class _Candidate:

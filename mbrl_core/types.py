@@ -31,7 +31,7 @@ class StepFlag(IntFlag):
     CLAMPED = 1  # sent and asked, cut to [-1, 1] and slowed, differ by more than 0.05: a limit of joint, tip, safety
     LATE = 2  # the action came after the step had begun to move
     GAP = 4  # a reading, a write or an action is missing in the step, or it did not last as long as it should
-    SLOWED = 8  # the ensemble disagreed more than on its training data: a smaller action was sent
+    SLOWED = 8  # a smaller action was sent: the ensemble disagreed more than on its training data, or a servo is warm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ def vendor_table(model_number: int) -> dict[str, Place]:
 def _folder() -> Path:
     found = importlib.util.find_spec("dynamixel_easy_sdk")
     if found is None or not found.submodule_search_locations:
-        raise refuse("dynamixel-sdk", "the Python package, for its control tables: pip install 'mbrl[dynamixel]'", None)
+        raise refuse("dynamixel-sdk", "the Python package, for its control tables: pip install dynamixel-sdk", None)
     return Path(found.submodule_search_locations[0]) / "control_table"
 
 

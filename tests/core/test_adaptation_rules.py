@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes.point_task import point_episode
 
-from mbrl_core.adaptation_rules import attempt
+from mbrl_core.adaptation_rules import JUDGED_EVERY, NOTHING_WON, Route, attempt
 from mbrl_core.adapter import AdaptedStep, Adapter
 from mbrl_core.bundle import AdaptationMetadata
 from mbrl_core.imagined_config import ImaginedStepsConfig
@@ -89,3 +89,56 @@ def test_where_no_step_can_begin_none_is_taken():
     done = attempt(begin, Written(), THETA, EPISODES, 3, max_kl=0.1)
     assert (done.theta is THETA, done.taken, done.episodes) == (True, 0, (4, 7))
     assert done.refusal == "bundle.ensemble: expected a policy with an ensemble, got None"
+
+
+def judged(returns, steps, bad=None):
+    """What comes of steps after which theta is their number, judged by what is written under a theta's number."""
+    asked = []
+
+    def earned(theta):
+        asked.append(int(theta[0]))
+        return np.array(returns[int(theta[0])])
+
+    def following(theta):
+        number = int(theta[0]) + 1
+        return step(number, kl=0.2 if number == bad else 0.01)
+
+    route = Route(following, earned)
+    return attempt(lambda: route, Written(), THETA, EPISODES, steps, max_kl=0.1), asked
+
+
+def test_the_best_policy_on_the_way_stays():
+    assert JUDGED_EVERY == 10
+    done, asked = judged({0: [1, 1], 10: [2, 2], 20: [3, 3], 25: [2.5, 2.5]}, 25)
+    assert asked == [0, 10, 20, 25], "before, every tenth step, and the end"
+    assert (done.theta[0], done.taken, done.refusal) == (20.0, 20, "")
+
+
+def test_where_none_is_better_the_policy_before_stays():
+    done, _ = judged({0: [1, 1], 10: [1, 1], 20: [0, 1]}, 20)
+    assert (done.theta is THETA, done.taken, done.refusal) == (True, 0, NOTHING_WON)
+
+
+def test_a_better_mean_that_most_members_do_not_share_is_none():
+    done, _ = judged({0: [1] * 10, 10: [2] * 6 + [1] * 4, 20: [2] * 7 + [1] * 3}, 20)
+    assert done.taken == 20, "six of ten are not enough, seven are"
+
+
+def test_what_came_before_a_refused_step_is_judged_too():
+    done, asked = judged({0: [1, 1], 3: [2, 2]}, 20, bad=4)
+    assert asked == [0, 3]
+    assert (done.taken, done.refusal) == (3, "KL of the step: expected at most 0.1 nats, got 0.2")
+    done, _ = judged({0: [1, 1], 3: [0, 0]}, 20, bad=4)
+    assert (done.taken, done.refusal) == (0, "KL of the step: expected at most 0.1 nats, got 0.2")
+
+
+def test_what_cannot_be_judged_ends_it_and_the_best_so_far_stays():
+    def earned(theta):
+        if theta[0] == 20:
+            raise ValueError("imagination: expected finite rewards and states, got 'NaN or infinity'")
+        return theta[:1]
+
+    route = Route(lambda theta: step(int(theta[0]) + 1, kl=0.01), earned)
+    done = attempt(lambda: route, Written(), THETA, EPISODES, 30, max_kl=0.1)
+    assert (done.theta[0], done.taken) == (10.0, 10)
+    assert done.refusal.startswith("imagination: expected finite")

@@ -80,6 +80,28 @@ def test_in_a_world_set_right_a_policy_gets_better_and_else_it_gets_worse(bundle
     assert mean_return(bundle, taken(bundle, real, NOTHING_IS_BELIEVED), MIRRORED) < before - 0.5
 
 
+def test_a_policy_is_judged_by_what_its_mean_earns_in_the_world_set_right(bundle):
+    """In the mirrored world the policy that was adapted to it earns more; without the correction, less."""
+    real = episodes(2, step=MIRRORED)
+    route, adapted = steps(bundle, real), taken(bundle, real)
+    before, after = route.earned(bundle.theta), route.earned(adapted)
+    assert before.shape == after.shape == (2,)
+    assert (after > before + 0.5).all()
+    assert np.array_equal(route.earned(bundle.theta), before), "the same trials every time"
+    unbelieving = steps(bundle, real, NOTHING_IS_BELIEVED)
+    assert (unbelieving.earned(adapted) < unbelieving.earned(bundle.theta) - 0.5).all()
+
+
+def test_trials_begin_where_the_episodes_began(bundle):
+    real = episodes(3)
+    gap = np.zeros(TASK.steps, dtype=np.uint8)
+    gap[0] = StepFlag.GAP
+    route = steps(bundle, [dataclasses.replace(real[0], flags=gap), *real[1:]])
+    starts = route._real.states[route._trials]
+    expected = [real[0].states[1], real[1].states[0], real[2].states[0]]
+    assert np.array_equal(np.unique(starts, axis=0), np.unique(expected, axis=0))
+
+
 def test_the_same_seed_takes_the_same_steps_to_the_bit(bundle):
     real = episodes(2)
     one, same = (taken(bundle, real, count=3) for _ in range(2))

@@ -167,6 +167,7 @@ def test_a_step_with_a_gap_says_nothing():
     broken = dataclasses.replace(whole, flags=flags, rewards=np.where(flags, -99.0, whole.rewards))
     real, kept = transitions(PointTask(), [broken, whole]), np.flatnonzero(flags == 0)
     assert len(real.rewards) == 18 + 20
+    assert np.flatnonzero(real.begins).tolist() == [0, 18]
     for column, rows in (
         ("states", whole.states[:-1]),
         ("next_states", whole.states[1:]),

@@ -23,7 +23,7 @@ USUAL_BAUD = 1_000_000
 class FindPortConfig:
     """Find the arm's serial port: by pulling its cable, or by asking every port who answers."""
 
-    list: bool = setting(False, doc="only list the ports and the servos that answer there; asks nothing")
+    list: bool = setting(False, doc="only list the ports and the servos that answer there, without a question to you")
     pattern: str = setting("", doc="look at files that match this, too, for example '/dev/serial/by-id/*'")
     baud: int = setting(USUAL_BAUD, doc="rate at which servos are asked", unit="bit/s", low=9600)
 

@@ -11,7 +11,13 @@ from typing import Any
 
 import yaml
 
-from mbrl_core.adaptation_config import ADAPT_AFTER_DOC, INNER_STEPS_DOC, MOST_INNER_STEPS, AdaptationConfig
+from mbrl_core.adaptation_config import (
+    ADAPT_AFTER_DOC,
+    INNER_STEPS_DOC,
+    MOST_EXPLORED,
+    MOST_INNER_STEPS,
+    AdaptationConfig,
+)
 from mbrl_core.adapted_file import SUFFIX
 from mbrl_core.arm import load_profile
 from mbrl_core.calibration import load_fitted
@@ -126,7 +132,7 @@ class DeployGraph:
     episodes: int = setting(0, doc="episodes after which the arm stops; 0 = no limit", low=0)
     actor: str = setting("learned", doc="what acts", one_of=ACTORS)
     deterministic: bool = setting(True, doc="act with the mean instead of a sample, where no adaptation is under way")
-    adapt_after: int = setting(AdaptationConfig.after_episodes, doc=ADAPT_AFTER_DOC, low=0, high=100)
+    adapt_after: int = setting(AdaptationConfig.after_episodes, doc=ADAPT_AFTER_DOC, low=0, high=MOST_EXPLORED)
     inner_steps: int = setting(AdaptationConfig.inner_steps, doc=INNER_STEPS_DOC, low=0, high=MOST_INNER_STEPS)
     adapted: str = setting("", doc=ADAPTED_DOC)
     gate: bool = setting(True, doc=GATE_DOC)

@@ -27,7 +27,9 @@ class CallConfig:
 
     verb: str = setting(doc=VERBS_DOC, one_of=VERBS)
     namespace: str = setting("", doc="ROS namespace of the arm")
-    inner_steps: int = setting(0, doc="adapt: gradient steps; 0 = as many as usual", low=0, high=MOST_INNER_STEPS)
+    inner_steps: int = setting(
+        0, doc="adapt: gradient steps; 0 = as many as the policy node takes at most", low=0, high=MOST_INNER_STEPS
+    )
 
 
 def keep_up(config: GraphConfig) -> int:
