@@ -21,9 +21,9 @@ class ImaginedStepsConfig:
 
     rollouts: int = setting(200, doc="rollouts of a step, at least; shared evenly among the members", low=1)
     horizon: int = setting(40, doc="steps of a rollout", low=1, high=1000)
-    step_kl: float = setting(0.01, doc="how far the first step moves the policy", unit="nats", low=1e-6, high=1.0)
+    step_kl: float = setting(0.02, doc="how far the first step moves the policy", unit="nats", low=1e-6, high=1.0)
     half_after: float = setting(
-        20.0, doc="after so many steps they are half as long as the first, after twice as many a third", low=1.0
+        40.0, doc="after so many steps they are half as long as the first, after twice as many a third", low=1.0
     )
     seed: int = setting(0, doc="seed of starts, goals and noise", low=0)
     gap: GapConfig = setting(GapConfig(), doc="how the ensemble is set right")

@@ -169,7 +169,7 @@ def test_a_task_of_gymnasium_without_a_goal_has_imagined_steps_too():
     route = ImaginedSteps(meta, task, Adapter(meta, task), real, QUICK)
     step = route(meta.theta)
     assert route.gap.goal_offset.shape == (0,)
-    assert 0.005 < step.kl < 0.02
+    assert 0.01 < step.kl < 0.04
     assert step.loss_after < step.loss
 
 
