@@ -111,6 +111,7 @@ def main() -> None:
     episode = run_episode(ReachEnv(task.profile), actor, rng=rng)
     imagined = ImaginedSteps(bundle, task, adapter, [episode], ImaginedStepsConfig())
     measure("adapt, one imagined step", max(1, args.steps // 10), lambda: imagined(bundle.theta))
+    measure("adapt, a policy is judged", max(1, args.steps // 10), lambda: imagined.earned(bundle.theta))
     other = Actor(dataclasses.replace(bundle, theta=bundle.theta * np.float32(0.9)))
     measure("take over adapted parameters", args.steps, lambda: other.update(bundle))
 
