@@ -57,7 +57,7 @@ def adapt(config: AdaptConfig) -> int:
     steps = begin_steps(route, bundle, adapter, bundle.theta, episodes, AdaptationConfig().imagined)
     tried = attempt(lambda: steps, adapter, bundle.theta, episodes, most, max_kl=0.0, on_step=_print_step)
     if tried.refusal:
-        print(f"the next step is not taken: {tried.refusal}")
+        print(f"ended: {tried.refusal}")
     if not tried.taken:
         return 1
     dataclasses.replace(bundle, theta=tried.theta).save(out)
