@@ -1,9 +1,13 @@
 """Two lifecycle nodes that note what they do: `python -m fakes.lifecycle_pair EVENTS [NODE:TRANSITION to fail]`.
 
-With `first answers` in place of the last, the first answer of each of their services is lost on its way.
+In place of the last, `first answers`: the first answer of each of their services is lost on its way; `goes`: the
+two are gone when the policy was configured; `comes back`: and a second later they are there again.
 """
 
+import gc
+import os
 import sys
+import time
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -15,9 +19,10 @@ from std_srvs.srv import Trigger
 class Noting(LifecycleNode):
     def __init__(self, name, events, fails):
         super().__init__(name)
-        self._events, self._fails = events, fails
+        self._events, self._fails, self.noted = events, fails, False
 
     def note(self, transition):
+        self.noted = True
         with open(self._events, "a") as events:
             events.write(f"{self.get_name()} {transition}\n")
         failed = f"{self.get_name()}:{transition}" == self._fails
@@ -46,7 +51,7 @@ def lose_first_answers():
 
 def main():
     events, fails = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
-    if fails == "first answers":
+    if fails in ("first answers", "goes", "comes back"):
         lose_first_answers()
     rclpy.init()
     executor = SingleThreadedExecutor()
@@ -60,7 +65,16 @@ def main():
     arm.create_service(Trigger, "start", start)
     for node in (arm, policy):
         executor.add_node(node)
+    if fails in ("goes", "comes back"):
+        while not policy.noted:
+            executor.spin_once()
+        return
     executor.spin()
 
 
 main()
+if sys.argv[-1] == "comes back":
+    rclpy.shutdown()
+    gc.collect()  # the services of a lifecycle node go with its memory
+    time.sleep(1.0)
+    os.execv(sys.executable, [sys.executable, "-m", "fakes.lifecycle_pair", sys.argv[1]])

@@ -68,6 +68,20 @@ def test_a_lost_answer_is_asked_for_again_and_no_transition_is_made_twice(graph)
     assert events.read_text().splitlines() == UP
 
 
+def test_a_service_that_is_out_of_sight_for_a_moment_is_asked_again(graph):
+    events, manager = graph(fails="comes back")
+    assert wait_for_lines(events, 5) == ["policy configure", *UP]
+    assert manager.poll() is None, "it goes on"
+
+
+def test_a_node_that_ended_is_named(graph):
+    events, manager = graph(fails="goes")
+    wait_for_lines(events, 1)
+    _, errors = manager.communicate(timeout=60)
+    assert manager.returncode == 1
+    assert "lifecycle_manager: policy: configure: it ended before it answered" in errors
+
+
 def test_it_starts_the_arm_only_when_asked(graph):
     events, _ = graph("auto_start:=true")
     assert wait_for_lines(events, 5) == [*UP, "robot_interface start"]

@@ -3,7 +3,8 @@
 | Event | What it does |
 |---|---|
 | start | wait for the nodes; configure each in order; activate each in order; with auto_start call `start` |
-| an answer does not come | ask again: a node may have answered before it had found this one |
+| an answer does not come, a service goes and comes back | ask again: the nodes may still be finding each other |
+| a service stays away | say which, exit with 1 |
 | a node refuses, or does not answer in time | say which node and transition, exit with 1 |
 | SIGINT, SIGTERM | deactivate in reverse order those that still answer, exit with 0 |
 """
@@ -42,6 +43,8 @@ REACHED = {
 POLL_S = 0.05
 # An answer may be lost while two nodes are still finding each other (rmw_fastrtps issue 842).
 AGAIN_S = 2.0
+# A service that was there may be out of sight for a moment, for the same reason.
+GONE_S = 5.0
 
 
 class TransitionError(RuntimeError):
@@ -139,7 +142,7 @@ class LifecycleManager(Node):
             answers = [future.result() for future in futures if future.done()]
             if answers:
                 return answers[0]
-            if not client.service_is_ready():
+            if not self._spin_until(client.service_is_ready, GONE_S):
                 raise TransitionError(f"{name}: {label}: it ended before it answered")
             if time.monotonic() >= deadline:
                 raise TransitionError(f"{name}: {label}: no answer after {timeout_s} s")
