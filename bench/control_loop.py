@@ -108,7 +108,7 @@ def main() -> None:
     twin.start()
     period_s, counters = 1.0 / args.hz, Counters()
     with learners((os.cpu_count() or 1) * args.learner):
-        driver = ServoArm(profile, pipe.recv(), deadline_s=min(0.008, 0.8 * period_s))
+        driver = ServoArm(profile, pipe.recv())
         driver.connect()
         why_not = ask_for_realtime()
         config = ControlConfig(max_bus_errors=100)

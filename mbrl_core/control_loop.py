@@ -187,9 +187,10 @@ class ControlLoop:
         reading = self._arm.read()
         if reading is not None:
             self._on_reading(reading)
+        stopped = self._emergency_stop.heed()
         if self.mode is Mode.INACTIVE:
             return
-        self._supervise()
+        self._supervise(stopped)
         if reading is None:
             self._arm.pause()
             self._episode.mark_gap()
@@ -198,10 +199,10 @@ class ControlLoop:
         if self.mode is Mode.BRAKING and self._arm.at_rest:
             self._leave("deactivated")
 
-    def _supervise(self) -> None:
+    def _supervise(self, stopped: str) -> None:
         """Stop the arm where it is, or park it, where something says so that nobody asked for."""
         lost = self._arm.problem if self._arm.lost else ""
-        trouble = self._emergency_stop.trouble() or self._arm.complaint or lost
+        trouble = stopped or self._arm.complaint or lost
         if trouble:
             self._latch(trouble)
         elif self._arm.hot and self.mode in (Mode.HOLDING, Mode.RESETTING, Mode.MOVING):

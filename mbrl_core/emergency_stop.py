@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 
+PRESSED = "emergency stop: pressed"
+
 
 class EmergencyStop:
     """Between the thread that hears the button and the control loop.
 
-    The last word counts, whoever said it: of several buttons each must repeat itself to be heeded, and a press latches
-    the arm in any case.
+    The last word counts, whoever said it: of several buttons each must repeat itself to be heeded. A press latches the
+    arm in any case: however short it was, `heed` tells of it once.
     """
 
     def __init__(self, timeout_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
@@ -25,19 +27,26 @@ class EmergencyStop:
         """
         self._timeout_s, self._now = timeout_s, now
         self._changed = threading.Condition()
-        self._pressed = False
+        self._pressed = self._unheeded = False
         self._heard_s: float | None = None
 
     def hear(self, pressed: bool) -> None:
         """Take one word of the button's."""
         with self._changed:
             self._pressed, self._heard_s = pressed, self._now()
+            self._unheeded |= pressed
             self._changed.notify_all()
 
     def trouble(self) -> str:
         """Why the arm must not move; empty where nothing is wrong."""
         with self._changed:
             return self._trouble()
+
+    def heed(self) -> str:
+        """As `trouble`, and a press that was released since the last call: for the one who stops the arm."""
+        with self._changed:
+            unheeded, self._unheeded = self._unheeded, False
+            return PRESSED if unheeded else self._trouble()
 
     def wait_until_clear(self, timeout_s: float) -> bool:
         """Wait, s, for a button that has not been heard yet; returns whether nothing is wrong."""
@@ -46,7 +55,7 @@ class EmergencyStop:
 
     def _trouble(self) -> str:
         if self._pressed:
-            return "emergency stop: pressed"
+            return PRESSED
         if self._timeout_s == 0.0:
             return ""
         if self._heard_s is None:

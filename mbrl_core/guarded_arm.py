@@ -7,13 +7,15 @@ is what warm ones leave of the speed (`health.py`). After too many failures in a
 `engage`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mbrl_core.arm import ArmProfile
 from mbrl_core.config import refuse
 from mbrl_core.control_config import ControlConfig, Counters
-from mbrl_core.health import Health, Tolerances, judge
+from mbrl_core.health import VOLTAGE_CYCLES, Health, Tolerances, judge
 from mbrl_core.robots.errors import Fault, RobotError, StaleState
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.robots.robot import Robot
@@ -60,7 +62,9 @@ class GuardedArm:
         """
         reading = self._arm.read()
         self._guard_startup(reading)
-        self._judge(Health.begin(reading, reading.position, self._tolerances), reading, reading.position)
+        begun = Health.begin(reading, reading.position, self._tolerances)
+        at_once = replace(begun, odd_voltage=begun.odd_voltage + VOLTAGE_CYCLES)  # nothing that it does makes a dip
+        self._judge(at_once, reading, reading.position)
         if self.complaint or self.hot:
             raise Fault(self.complaint or self.hot)
         self._arm.enable_torque()
@@ -138,7 +142,7 @@ class GuardedArm:
         if limp.size:
             names = [self._profile.joints[index].name for index in limp]
             self.lost = True
-            raise RobotError(f"torque: expected on after the bus came back, got off at {names}")
+            raise RobotError(f"torque: expected on, got off at {names}")
         self._must_check_torque = False
 
     def _note(self, error: RobotError) -> None:

@@ -7,9 +7,9 @@ from mbrl_core.arm import ArmProfile
 from mbrl_core.robots.bus_survey import BusSurvey, ServoSurvey
 from mbrl_core.robots.families import family_of
 from mbrl_core.robots.finding import Finding
+from mbrl_core.robots.servo_arm import cycle_deadline_s
 from mbrl_core.robots.servo_findings import CHECKS
 
-MOST_CYCLE_S = 0.008  # the deadline of a read in the control loop
 HELD_BACK_S = 0.004  # beyond the wire's own time: an adapter that keeps answers back
 DOUBLED_SHARE = 0.3  # of answers that come twice: a late answer is rare, a second servo is not
 FEW = 2  # spoilt answers that may be chance on a busy computer
@@ -126,10 +126,11 @@ def _held_back(survey: BusSurvey, profile: ArmProfile) -> Iterator[Finding]:
             remedy="set its latency timer to 1 ms: echo 1 | sudo tee "
             "/sys/bus/usb-serial/devices/ttyUSB0/latency_timer (your port's name), for good with a udev rule",
         )
-    elif survey.cycle_s > max(MOST_CYCLE_S, 1.0 / profile.bus_hz):
+    elif survey.cycle_s > cycle_deadline_s(profile):
         yield Finding(
             kind="slow bus",
-            text=f"one read of all servos takes {1e3 * survey.cycle_s:.1f} ms at best, of {1e3 / profile.bus_hz:.1f}",
+            text=f"one read of all servos takes {1e3 * survey.cycle_s:.1f} ms at best, of "
+            f"{1e3 * cycle_deadline_s(profile):g} at {profile.bus_hz:g} Hz",
             remedy=f"raise the baud rate (now {profile.bus.baud}), set return delays to 0, plug the adapter in without "
             "a hub, or lower bus_hz in the profile",
         )

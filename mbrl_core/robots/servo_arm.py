@@ -34,7 +34,14 @@ from mbrl_core.robots.servo_fault import ServoFault, fault_names
 from mbrl_core.robots.wire import Packet
 
 Array = NDArray[np.float64]
+READ_SHARE = 0.8  # of a cycle
+TORQUE_S = 0.1  # after which the servos are asked again whether they drive: one may let go without a word
 WATCHDOG_UNIT_S = 0.02  # of the register bus_watchdog
+
+
+def cycle_deadline_s(profile: ArmProfile) -> float:
+    """Longest time that the reads of one cycle may take together, s: what is left is for the rest of the cycle."""
+    return READ_SHARE / profile.bus_hz
 
 
 class ServoArm:
@@ -45,19 +52,21 @@ class ServoArm:
     Args:
       profile: joints, ids, signs, zeros, soft limits and the bus.
       port: serial device.
-      deadline_s: longest time that one `read` takes, retries included, s.
+      deadline_s: longest time that one `read` and the look at the torque after it take together, retries included,
+        s; None = `cycle_deadline_s`.
     """
 
-    def __init__(self, profile: ArmProfile, port: str, *, deadline_s: float = 0.008) -> None:
+    def __init__(self, profile: ArmProfile, port: str, *, deadline_s: float | None = None) -> None:
         """Keep the settings; the port is opened by `connect`.
 
         Raises:
           ValueError: a deadline that is not positive, a calibration that crosses the encoder's wrap, or a family or
             model that is not known.
         """
-        if not 0.0 < deadline_s < math.inf:
+        self.deadline_s = cycle_deadline_s(profile) if deadline_s is None else deadline_s
+        if not 0.0 < self.deadline_s < math.inf:
             raise refuse("deadline_s", "above 0", deadline_s)
-        self.profile, self.port, self.deadline_s = profile, port, deadline_s
+        self.profile, self.port = profile, port
         self._family = family_of(profile.bus.protocol)
         self._tables = [self._family.registers(profile.servo_of(joint).model_number) for joint in profile.joints]
         self._ids = [joint.servo_id for joint in profile.joints]
@@ -67,8 +76,10 @@ class ServoArm:
         self._high: Array = np.full(len(self._ids), profile.bus.counts_per_turn - 1.0)
         check_wrap(profile)
         self._bus: ServoBus | None = None
-        self._torque = False
+        self._torque, self._off = False, "off"  # where a joint let go by itself, the second says which
         self._acceleration = 0  # in the register's unit
+        self._torque_seen_s = 0.0  # when the servos last said whether they drive
+        self._until_s = 0.0  # when the reads of the cycle under way end
         self._spoke_s = 0.0  # when the bus last carried a request of ours, which is what its watchdogs watch
         self._must_check_torque = False
         self._alerts: dict[int, int] = {}  # bits of ServoFault by servo id, while its alert lasts
@@ -125,7 +136,7 @@ class ServoArm:
           StaleState: a servo did not answer whole within the deadline; carries the partial reading.
           NotConnected: the port is closed or the device is gone.
         """
-        deadline = time.monotonic() + self.deadline_s
+        deadline = self._until_s = time.monotonic() + self.deadline_s
         link, present = self._open.link, self._family.present
         self._note_silence()
         answers = link.ask(self._sync_read(present), self._ids, present.size, deadline)
@@ -137,6 +148,8 @@ class ServoArm:
             link.wire = self._family.wires[-1]  # in a fast answer one silent servo takes those after it with it
             message = f"read: expected answers of servos {self._ids} in {self.deadline_s} s, got none of {missing}"
             raise StaleState(message, missing, reading if answers else None)
+        # a servo that protects itself lets go, and a Feetech would take the next goal as the order to drive on
+        self._must_check_torque |= bool(reading.status.any()) or asked_s - self._torque_seen_s > TORQUE_S
         return reading
 
     def read_goal(self) -> Array:
@@ -152,20 +165,23 @@ class ServoArm:
     def read_torque(self) -> NDArray[np.bool_]:
         """Return which servos drive their joint: (J_all,). One that its own bus watchdog has stopped does not.
 
-        A servo that lost its power comes back limp. When one is found so, `write` refuses until `enable_torque`: a
-        Feetech's firmware would take a goal as the order to drive there at once.
+        After a `read` it has what that left of the deadline. A servo that lost its power comes back limp, and one that
+        protects itself may let go. When one is found so, `write` refuses until `enable_torque`: a Feetech's firmware
+        would take a goal as the order to drive there at once.
 
         Raises:
           StaleState: a servo did not answer whole within the deadline; carries no reading.
           NotConnected: the port is closed or the device is gone.
         """
-        switches = self._registers("torque_enable", self.deadline_s)
+        switches = self._registers("torque_enable", self._time_left())
         torque = np.array([switches[i] == 1 for i in self._ids])
         if self._family.watchdog_counts:
-            watchdogs = self._registers("bus_watchdog", self.deadline_s)
+            watchdogs = self._registers("bus_watchdog", self._time_left())
             torque &= np.array([watchdogs[i] >= 0 for i in self._ids])
-        self._torque = self._torque and bool(torque.all())
-        self._must_check_torque = False
+        if self._torque and not torque.all():
+            limp = [joint.name for joint, on in zip(self.profile.joints, torque, strict=True) if not on]
+            self._torque, self._off = False, f"off at {limp}"
+        self._note_torque()
         return torque
 
     def write(self, position: Array) -> None:
@@ -186,10 +202,10 @@ class ServoArm:
         if not np.isfinite(position).all():
             raise refuse("position", "finite numbers", position.tolist())
         self._note_silence()
-        if self._must_check_torque:
+        if self._torque and self._must_check_torque:
             self.read_torque()
         if not self._torque:
-            raise Fault("write: expected torque enabled, got off (the servos would enable it themselves)")
+            raise Fault(f"write: expected torque enabled, got {self._off} (servos might switch it on at a goal)")
         self._set_all("goal_position", self._goals(position))
 
     def enable_torque(self) -> None:
@@ -224,7 +240,8 @@ class ServoArm:
             for name, values in wanted.items():
                 self._compare(name, values, commands[name])
         self._arm_watchdog(self._family.watchdog_counts)
-        self._torque, self._must_check_torque, self._spoke_s = True, False, time.monotonic()
+        self._torque, self._spoke_s = True, time.monotonic()
+        self._note_torque()
 
     def disable_torque(self) -> None:
         """Let the arm go limp: it falls. No goal is written from here on.
@@ -234,7 +251,7 @@ class ServoArm:
           Fault: a servo did not let go.
           NotConnected: the port is closed or the device is gone.
         """
-        self._torque = False
+        self._torque, self._off = False, "off"
         self._arm_watchdog(0)
         self._set_and_check("torque_enable", 0)
 
@@ -273,6 +290,11 @@ class ServoArm:
             name = self.profile.joints[index].name
             raise LimitExceeded(f"{name} goal count: expected {span}, got {counts[index]:.0f}")
         return dict(zip(self._ids, counts.astype(int).tolist(), strict=True))
+
+    def _time_left(self) -> float:
+        """Of the deadline that the reads of a cycle share, s; all of it where none is under way."""
+        left_s = self._until_s - time.monotonic()
+        return left_s if left_s > -self.deadline_s else self.deadline_s
 
     def _sync_read(self, register: Register) -> bytes:
         return self._open.link.wire.sync_read(register.address, register.size, self._ids)
@@ -319,6 +341,9 @@ class ServoArm:
         if watched_s and now_s - self._spoke_s > 0.9 * watched_s:
             self._must_check_torque = True
         self._spoke_s = now_s
+
+    def _note_torque(self) -> None:
+        self._must_check_torque, self._torque_seen_s = False, time.monotonic()
 
     def _commands(self) -> dict[str, dict[int, int]]:
         """Read what the servos are told to do: counts by name, by servo id."""

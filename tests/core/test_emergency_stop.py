@@ -37,6 +37,16 @@ def test_where_words_are_due_silence_counts_as_pressed():
     assert button.trouble() == "emergency stop: pressed"
 
 
+def test_a_press_that_is_released_before_anybody_looked_is_heeded_once():
+    """A button's heartbeat says that it is released right after somebody else pressed."""
+    button = Button(0.0)
+    button.hear(True)
+    button.hear(False)
+    assert button.trouble() == "", "what keeps an arm from moving now"
+    assert button.heed() == "emergency stop: pressed"
+    assert button.heed() == ""
+
+
 @pytest.mark.parametrize("pressed", [True, False])
 def test_waiting_ends_with_the_first_good_word_and_not_with_a_press(pressed):
     button = Button(0.5)

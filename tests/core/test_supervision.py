@@ -58,6 +58,18 @@ def test_a_pressed_emergency_stop_brakes_latches_and_refuses_everything_until_it
     assert_limits_held(rig)
 
 
+def test_a_press_stops_the_arm_however_soon_another_button_says_that_it_is_released():
+    button = EmergencyStop()
+    with Rig(ones, emergency_stop=button) as rig:
+        moving(rig)
+        button.hear(True)
+        button.hear(False)
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert rig.loop.reason == "emergency stop: pressed"
+        assert_at_rest(rig)
+        rig.loop.rearm()
+
+
 def test_a_button_that_falls_silent_counts_as_pressed():
     """Fault 59."""
     now_s = [0.0]

@@ -10,9 +10,12 @@ def _serve(profile, pipe):
     ask_for_realtime()
     with Twin(profile, seed=1) as twin:
         pipe.send(twin.port)
-        while (faults := pipe.recv()) is not None:
+        while (order := pipe.recv()) is not None:
+            faults, cut = order
             for name, value in faults.items():
                 setattr(twin.faults, name, value)
+            if cut:
+                twin.power_cycle(cut)
             pipe.send(twin.position)
 
 
@@ -34,5 +37,12 @@ class TwinProcess:
 
     def spoil(self, **faults):
         """Set faults of BusFaults; returns where the joints are: (J_all,) rad."""
-        self._pipe.send(faults)
+        return self._ask(faults, ())
+
+    def power_cycle(self, servo_ids):
+        """As `Twin.power_cycle`."""
+        return self._ask({}, servo_ids)
+
+    def _ask(self, faults, cut):
+        self._pipe.send((faults, cut))
         return self._pipe.recv()

@@ -119,6 +119,43 @@ def test_a_servo_in_overload_stops_the_arm_where_it_is(bench):
     assert Mode.PARKING not in bench.modes
 
 
+def test_a_servo_that_lets_go_because_it_is_too_hot_is_not_switched_on_again(bench):
+    """Fault 38, of an arm that is latched and holds: goals go on, for the joints that do."""
+    bench.loop.start()
+    joint, servo = bench.joint, bench.profile.servo_of(bench.joint)
+    bench.twin.spoil(temperature_c={joint.servo_id: servo.hot_c + 1.0})
+    bench.wait_for(lambda: bench.loop.mode is Mode.LATCHED)
+    bench.twin.spoil(temperature_c={joint.servo_id: 90.0})  # above every servo's own limit
+    held = bench.twin.spoil()[ELBOW]
+    bench.wait_for(lambda: abs(bench.twin.spoil()[ELBOW] - held) > 0.2)
+    time.sleep(0.2)
+    bench.loop.close()
+    bench.thread.join(5)
+    assert not bench.servo.read_torque()[ELBOW]
+
+
+def test_a_joint_that_lost_its_power_without_a_missed_reading_latches_the_arm():
+    """Fault 41. A Feetech's next goal would switch it on again: it says so by missing readings, as it takes to start."""
+    with Bench("open_manipulator_x") as bench:
+        bench.twin.power_cycle({bench.joint.servo_id})
+        bench.wait_for(lambda: bench.loop.mode is Mode.LATCHED)
+        assert f"expected torque enabled, got off at ['{bench.joint.name}']" in bench.loop.reason
+
+
+def test_a_joint_that_lost_its_power_is_not_switched_on_again(bench):
+    """Fault 41."""
+    joint = bench.joint
+    bench.twin.spoil(silent=frozenset({joint.servo_id}))
+    bench.twin.power_cycle({joint.servo_id})
+    time.sleep(0.1)
+    bench.twin.spoil(silent=frozenset())
+    bench.wait_for(lambda: bench.loop.mode is Mode.LATCHED)
+    assert bench.loop.reason == f"bus: torque: expected on, got off at ['{joint.name}']"
+    bench.loop.close()
+    bench.thread.join(5)
+    assert not bench.servo.read_torque()[ELBOW]
+
+
 def test_an_arm_that_is_let_go_is_parked_first():
     with Bench("so101", on_shutdown="limp") as bench:
         bench.move()
