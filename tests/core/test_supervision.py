@@ -70,6 +70,18 @@ def test_a_press_stops_the_arm_however_soon_another_button_says_that_it_is_relea
         rig.loop.rearm()
 
 
+def test_rearm_is_refused_at_once_while_the_supply_is_out_of_range():
+    with Rig(ones) as rig:
+        moving(rig)
+        rig.arm.changed = {"voltage_v": np.full(6, 3.0)}
+        rig.wait_for(lambda: rig.loop.mode is Mode.LATCHED)
+        assert_at_rest(rig)
+        with pytest.raises(Fault, match=r"shoulder_pan: expected .* V, got 3: check the supply"):
+            rig.loop.rearm()
+        rig.arm.changed = {}
+        rig.loop.rearm()
+
+
 def test_a_button_that_falls_silent_counts_as_pressed():
     """Fault 59."""
     now_s = [0.0]

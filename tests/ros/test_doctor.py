@@ -269,6 +269,24 @@ def test_soft_limits_beyond_the_encoders_end(profile, twin, tmp_path):
     assert "mbrl calibrate" in wrap["remedy"]
 
 
+def test_a_joint_outside_its_limits(profile, twin, tmp_path):
+    first, *others = profile.joints
+    joints = (dataclasses.replace(first, zero_count=first.zero_count - 600, lower_rad=-0.5, upper_rad=0.5), *others)
+    path = write_profile(tmp_path / "shifted.yaml", dataclasses.replace(profile, joints=joints))
+    status, found = doctor("--profile", path, "--port", twin.port, "--seconds", 0.5)
+    assert status == 1
+    assert "servo 1 (shoulder_pan) stands at" in only("outside", found)["text"]
+    assert "mbrl calibrate" in only("outside", found)["remedy"]
+
+
+def test_a_read_that_takes_too_much_of_a_cycle(profile, twin, tmp_path):
+    path = write_profile(tmp_path / "fast.yaml", dataclasses.replace(profile, bus_hz=1000.0))
+    status, found = doctor("--profile", path, "--port", twin.port, "--seconds", 0.5)
+    assert status == 1
+    assert "ms at best, of 0.8 at 1000 Hz" in only("slow bus", found)["text"]
+    assert "lower bus_hz" in only("slow bus", found)["remedy"]
+
+
 def test_a_servo_that_the_profile_does_not_know(profile, twin, tmp_path):
     path = write_profile(tmp_path / "fewer.yaml", dataclasses.replace(profile, joints=profile.joints[:5]))
     status, found = doctor("--profile", path, "--port", twin.port)
@@ -294,9 +312,17 @@ def test_a_bundle_for_another_arm(profile, twin, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("register", "count", "kind"), [("operating_mode", 1, "operating mode"), ("min_position", 1500, "position range")]
+    ("register", "count", "kind"),
+    [
+        ("operating_mode", 1, "operating mode"),
+        ("drive_mode", 1, "drive mode"),
+        ("min_position", 1500, "position range"),
+        ("torque_limit", 0, "torque limit"),
+    ],
 )
 def test_a_setting_that_will_not_do(profile, twin, register, count, kind):
+    if register == "drive_mode" and profile.bus.protocol == "feetech_sts":
+        pytest.skip("a Feetech has none")
     with ServoBus(twin.port, profile.bus.baud, profile.bus.protocol) as bus:
         bus.write(1, register, count)
     status, found = doctor("--profile", profile.name, "--port", twin.port, "--seconds", 0.5)

@@ -1,8 +1,10 @@
 """The emulated STS bus as Feetech's and LeRobot's libraries see it, each in a process of its own."""
 
 import importlib
+import os
 import sys
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from mbrl_core.arm import ArmProfile, load_profile
+from mbrl_core.robots.feetech_protocol import ACTION, BROADCAST_ID, REG_WRITE, REGISTERS, WIRE, encode
 from mbrl_core.robots.servo_fault import ServoFault
 from mbrl_sim import ASSETS
 from mbrl_sim.bus_faults import LATENCY_TIMER_S
@@ -63,6 +66,30 @@ def test_every_instruction(sdk: Any) -> None:
     assert sdk("read", 5, *TORQUE) == [1, OK, 0]  # a goal switches torque on
     assert sdk("sync_write", *ACCELERATION, [[i, 10 + i] for i in IDS]) == OK
     assert sdk("sync_read", *ACCELERATION, IDS) == [OK, [10 + i for i in IDS]]
+
+
+REQUESTS = (
+    (("read", 5, *POSITION), WIRE.read(5, *POSITION)),
+    (("write", 5, *GOAL, 2100), WIRE.write(5, GOAL[0], (2100).to_bytes(2, "little"))),
+    (("reg_write", 5, *GOAL, 2100), encode(5, REG_WRITE, bytes((GOAL[0],)) + (2100).to_bytes(2, "little"))),
+    (("action",), encode(BROADCAST_ID, ACTION)),
+    (("sync_read", *BLOCK, IDS), WIRE.sync_read(*BLOCK, IDS)),
+    (
+        ("sync_write", *GOAL, [[i, 2000 + i] for i in IDS]),
+        WIRE.sync_write_register(REGISTERS["goal_position"], {i: 2000 + i for i in IDS}),
+    ),
+)
+
+
+def test_the_drivers_requests_are_byte_for_byte_the_vendors(package: str) -> None:
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    with vendor_sdk.VendorSdk(package, os.ttyname(slave)) as sdk:
+        for verb, expected in REQUESTS:
+            sdk(*verb)
+            assert os.read(master, 4096) == expected, verb
+    os.close(slave)
+    os.close(master)
 
 
 def test_hundreds_of_cycles_without_one_fault(sdk: Any, twin: Twin) -> None:

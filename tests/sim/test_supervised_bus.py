@@ -135,7 +135,7 @@ def test_a_servo_that_lets_go_because_it_is_too_hot_is_not_switched_on_again(ben
 
 
 def test_a_joint_that_lost_its_power_without_a_missed_reading_latches_the_arm():
-    """Fault 41. A Feetech's next goal would switch it on again: it says so by missing readings, as it takes to start."""
+    """Fault 41. A Feetech that could do that would be switched on by the next goal; its start takes readings, too."""
     with Bench("open_manipulator_x") as bench:
         bench.twin.power_cycle({bench.joint.servo_id})
         bench.wait_for(lambda: bench.loop.mode is Mode.LATCHED)

@@ -19,6 +19,7 @@ from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_core.types import Action, Episode, Observation, Vector
 from mbrl_ros.graph import TWIN_BUS_ERRORS
+from mbrl_sim.profile_check import check_profile
 from mbrl_sim.self_collision import SelfCollision
 
 
@@ -47,7 +48,8 @@ class DrivenArm:
         episodes: int = 0,
         seed: int = 0,
     ) -> None:
-        """Keep the settings; nothing is opened yet."""
+        """Keep the settings; nothing is opened yet. Raises ValueError where the profile contradicts its MJCF."""
+        check_profile(profile)
         self.episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self._arm, self._act = ServoArm(profile, port), act
         on_twin = os.path.realpath(port).startswith("/dev/pts/")
