@@ -22,7 +22,7 @@ Objective = Callable[[Parameters], Tensor]
 class TrpoConfig:
     """The trust region and the search in it."""
 
-    max_kl: float = setting(0.01, doc="bound on the mean KL from the policy that acted", unit="nats", low=1e-8)
+    max_kl: float = setting(0.03, doc="bound on the mean KL from the policy that acted", unit="nats", low=1e-8)
     damping: float = setting(0.01, doc="added to the Fisher matrix's diagonal", low=0.0)
     cg_iterations: int = setting(10, doc="conjugate-gradient iterations at most", low=1)
     cg_tolerance: float = setting(1e-8, doc="they stop at this squared residual, relative to the start", low=0.0)
