@@ -240,6 +240,26 @@ def test_damage_on_the_wire(sdk: Any, twin: Twin) -> None:
     assert sdk("ping", 2) == [1060, OK, 0]
 
 
+def test_encoders_freeze_and_jump(sdk: Any, twin: Twin, profile: ArmProfile) -> None:
+    before = sdk("read", 1, *POSITION)[0]
+    twin.faults.encoder_jump = {1: 300}
+    assert sdk("read", 1, *POSITION)[0] - before == pytest.approx(300, abs=3)
+    twin.faults.frozen = frozenset({1})
+    time.sleep(0.05)
+    frozen = sdk("read", 1, *POSITION)[0]
+    twin.push(profile.vector("lower_rad") * 0.5)
+    assert sdk("read", 1, *POSITION)[0] == frozen
+    twin.faults.clear()
+    assert sdk("read", 1, *POSITION)[0] == pytest.approx(2048 - 0.94 * 4096 / 6.2832, abs=3)
+
+
+def test_a_supply_out_of_range_is_a_hardware_error(sdk: Any, twin: Twin) -> None:
+    twin.faults.supply = 0.4
+    time.sleep(0.1)
+    assert sdk("read", 1, *VOLTAGE) == [48, OK, ALERT]
+    assert sdk("read", 1, *HARDWARE_ERROR) == [1, OK, ALERT]
+
+
 def test_echo_is_told_from_a_status_packet(sdk: Any, twin: Twin) -> None:
     twin.faults.echo = True
     assert [sdk("read", i, *PROFILE) for i in IDS] == [[0, OK, 0]] * 6
