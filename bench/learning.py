@@ -39,12 +39,13 @@ PENDULUM_LATE = "tuned SAC -157, TQC -151 at 20,000; PPO -172 at 100,000"
 REACHER = "SAC -7.7 at 10,000, -4.9 at 50,000"
 REACHER_META = "at 200,000: MB-MPO -5.6, SLBO -4.1"
 CHEETAH = "at 200,000: ME-TRPO 2,284, MB-MPO 3,639, PETS 2,795"
+SINGLE = (("ensemble.members", 1), ("validation.ratio", 0.0))  # the same method with one model, as vanilla is ME-PPO's
 CONTACTS = (("imagination.horizon", 15), ("ensemble.hidden", (256, 256)))  # more to learn, and errors that add up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table; overrides are of horizon or width, within the method's settings, and are shown."""
+    """One row of the table; overrides, shown there, are of horizon or width, or make the baseline of one model."""
 
     env: str
     steps: int
@@ -52,7 +53,7 @@ class Row:
     goal: str
     published: str
     algorithm: str = "me-ppo"
-    overrides: tuple[tuple[str, int | tuple[int, ...]], ...] = ()  # dotted name in the method's settings, value
+    overrides: tuple[tuple[str, float | tuple[int, ...]], ...] = ()  # dotted name in the method's settings, value
 
     @property
     def spec(self) -> Spec:
@@ -74,7 +75,7 @@ class Row:
         return (row.env, row.algorithm, row.overrides) == (self.env, self.algorithm, self.overrides)
 
 
-def shown(value: int | tuple[int, ...]) -> str:
+def shown(value: float | tuple[int, ...]) -> str:
     """An override's value in one word."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -92,6 +93,10 @@ ROWS = (
         Row(env=env, algorithm=method, steps=steps, seeds=seeds, goal="beats vanilla", published="")
         for env, steps, seeds in (("Pendulum-v1", 1_000, 5), ("Reacher-v5", 2_500, 3))
         for method in ("me-trpo", "vanilla", "bptt")
+    ),
+    *(
+        Row(env=env, algorithm="me-trpo", steps=steps, seeds=seeds, goal="", published="", overrides=SINGLE)
+        for env, steps, seeds in (("Pendulum-v1", 1_000, 5), ("Reacher-v5", 2_500, 3))
     ),
     Row(env="Pusher-v5", steps=20_000, seeds=3, goal="-32", published="SAC -35.0 at 20,000, -33.0 at 50,000"),
     Row(env="InvertedPendulum-v5", steps=5_000, seeds=5, goal="1,000 on every seed", published=""),
