@@ -105,7 +105,7 @@ def test_the_bound_is_kept_over_several_steps_on_one_batch():
     surrogate, kl = callables(policy, theta, data)
     parameters, values = theta, []
     for _ in range(5):
-        step = trpo_step(surrogate, kl, parameters, TrpoConfig())
+        step = trpo_step(surrogate, kl, parameters, TrpoConfig(max_kl=0.01))
         parameters = step.parameters
         assert step.kl == pytest.approx(float(kl(parameters))) and step.kl <= 0.01
         values.append(float(surrogate(parameters)))
@@ -114,7 +114,7 @@ def test_the_bound_is_kept_over_several_steps_on_one_batch():
 
 def test_a_step_uses_up_most_of_its_bound():
     policy, theta, data = case(3, count=500)
-    step = trpo_step(*callables(policy, theta, data), theta, TrpoConfig(damping=1e-4))
+    step = trpo_step(*callables(policy, theta, data), theta, TrpoConfig(max_kl=0.01, damping=1e-4))
     assert 0.003 < step.kl <= 0.01
 
 
