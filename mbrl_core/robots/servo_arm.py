@@ -194,6 +194,7 @@ class ServoArm:
           ValueError: wrong shape or not finite; nothing was sent.
           LimitExceeded: outside the range that the servo accepts, which it would clamp; nothing was sent.
           Fault: torque is off; the firmware might switch it on. Nothing was sent.
+          StaleState: a servo did not say in time whether it still drives. Nothing was sent.
           NotConnected: the port is closed or the device is gone.
         """
         position = np.asarray(position, dtype=float)
@@ -292,9 +293,9 @@ class ServoArm:
         return dict(zip(self._ids, counts.astype(int).tolist(), strict=True))
 
     def _time_left(self) -> float:
-        """Of the deadline that the reads of a cycle share, s; all of it where none is under way."""
+        """Of the deadline that the reads of a cycle share, s, a quarter at least; all of it where none is under way."""
         left_s = self._until_s - time.monotonic()
-        return left_s if left_s > -self.deadline_s else self.deadline_s
+        return max(left_s, self.deadline_s / 4) if left_s > 0.0 else self.deadline_s
 
     def _sync_read(self, register: Register) -> bytes:
         return self._open.link.wire.sync_read(register.address, register.size, self._ids)
