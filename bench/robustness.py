@@ -1,7 +1,7 @@
 """How much model error ME-TRPO and MB-MPO bear: every member of the ensemble is made wrong on purpose.
 
-The study of Clavera et al. 2018 (arXiv 1809.05214) on Reacher: each member's predictions get a constant bias, drawn
-from U(0, b), and noise, in standard deviations of what is predicted. Real episodes and evaluation are not touched. A
+The study of Clavera et al. 2018 (arXiv 1809.05214) on Reacher: each member's predictions get a bias, drawn from U(0, b)
+with every fit, and noise, in standard deviations of what is predicted. Real episodes and evaluation are not touched. A
 run that is complete is not repeated and one that was stopped goes on.
 
     python bench/robustness.py --out runs/robustness

@@ -9,5 +9,5 @@ from mbrl_core.config import setting
 class PerturbationConfig:
     """Errors added to what members predict, for studies alone; in standard deviations of the target."""
 
-    bias: float = setting(0.0, doc="each member's own constant error of each output is drawn from 0 to this", low=0.0)
+    bias: float = setting(0.0, doc="with every fit each member's error of all outputs is drawn from 0 to this", low=0.0)
     noise: float = setting(0.0, doc="standard deviation of noise added to every predicted change", low=0.0)
