@@ -40,6 +40,7 @@ _NOT_CHECKED = {
     "policy_version",
     "real_steps",
     "ensemble_id",
+    "reward",
     "parameters",
     "adaptation",
     "disagreement",
@@ -93,6 +94,7 @@ class Metadata:
     schema_version: int = setting(SCHEMA_VERSION, doc="version of this format")
     arm: str = setting("", doc="name of the arm's profile")
     task: str = setting(doc="name of the task, or of the environment")
+    reward: str = setting("", doc="where the reward stands that the policy is for; empty = the task's own")
     policy_version: int = setting(doc="counts up from 1 in one learner's life", low=0)
     real_steps: int = setting(doc="steps on the robot that its run took and it has learned from", low=0)
     ensemble_id: str = setting(doc="hash of the ensemble that the policy was improved in")

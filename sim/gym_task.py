@@ -25,8 +25,14 @@ class GymTask:
 
     profile = None
 
-    def __init__(self, env: Env, facts: Known | None = None) -> None:
-        """Take an environment of `open_environment`; without facts, those on record for its id."""
+    def __init__(self, env: Env, facts: Known | None = None, *, idle_rest: bool = False) -> None:
+        """Take an environment.
+
+        Args:
+          env: of `open_environment`.
+          facts: about it; those on record for its id if absent.
+          idle_rest: states keep the part for a learned reward, though it is known: of models that predict it.
+        """
         spec, space = env.spec, env.observation_space
         if spec is None or space.shape is None:
             raise refuse("env", "one of open_environment", env)
@@ -37,7 +43,8 @@ class GymTask:
         self._low, self._high = action_bounds(env)
         self.action_dim = len(self._low)
         self._core = self.obs_dim - self.goal_dim
-        self._rest = int(self.known.reward is None or self.known.rest_of_reward)
+        self._learns_reward = self.known.reward is None or self.known.rest_of_reward
+        self._rest = int(self._learns_reward or idle_rest)
         self._end = int(self.known.terminates is None)
         self.state_dim = self.learned_dim = self._core + self._rest + self._end
         self.input_dim = self._core + len(self.known.angles) + self.action_dim
@@ -57,12 +64,13 @@ class GymTask:
           terminated: the environment's.
 
         Raises:
-          ValueError: a number is not finite, or the reward is not what is known of this environment.
+          ValueError: an observation has another shape than its space, a number is not finite, or the reward is not
+            what is known of this environment.
         """
         if not np.isfinite(reward):
             raise refuse(f"{self.name}: reward", "a finite number", reward)
         rest = reward - float(self._known_reward(obs, action, next_obs))
-        if not self._rest and abs(rest) > REWARD_TOLERANCE * (1 + abs(reward)):
+        if not self._learns_reward and abs(rest) > REWARD_TOLERANCE * (1 + abs(reward)):
             raise refuse(f"{self.name}: reward", reward - rest, reward)
         extras = ([rest] if self._rest else []) + ([float(terminated)] if self._end else [])
         return np.concatenate([self.first_state(next_obs)[: self._core], extras])
@@ -71,8 +79,10 @@ class GymTask:
         """State at the start of an episode, (O,) to (S,).
 
         Raises:
-          ValueError: a number is not finite.
+          ValueError: it has another shape than its space, or a number is not finite.
         """
+        if np.shape(obs) != (self.obs_dim,):
+            raise refuse(f"{self.name}: observation", f"shape ({self.obs_dim},), as its space says", np.shape(obs))
         if not np.isfinite(obs).all():
             raise refuse(f"{self.name}: observation", "finite numbers", np.asarray(obs).tolist())
         core = np.asarray(obs, dtype=np.float64) @ self._from_obs
@@ -98,7 +108,7 @@ class GymTask:
     def reward(self, state: Array, action: Array, next_state: Array, goal: Array) -> Array:
         """What is known of the reward, and what was learned of it: (...) (xp)."""
         reward = self._known_reward(self.observe(state, goal), action, self.observe(next_state, goal))
-        return reward + next_state[..., self._core] if self._rest else reward
+        return reward + next_state[..., self._core] if self._learns_reward else reward
 
     def terminates(self, state: Array, goal: Array) -> Array:
         """Whether the episode ends here, as known or as learned: (...) bool (xp)."""

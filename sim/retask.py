@@ -111,9 +111,18 @@ class Retask:
         retask = {"rows": self._rows, "wall_s": self._wall_s(), "made_from": self._made_from()}
         facts = {"learner": learner.facts, "retask": retask}
         write_checkpoint(self._out / CHECKPOINT, Checkpoint(arrays=learner.arrays, facts=facts))
+        self._write_progress()
+
+    def _write_progress(self) -> None:
         write_rows(self._out / PROGRESS, self._rows)
         if self._learner.version:
-            self._learner.bundle().save(self._out / BUNDLE)
+            self._bundle().save(self._out / BUNDLE)
+
+    def _bundle(self) -> Bundle:
+        """The last good policy; it says what it is for."""
+        bundle = self._learner.bundle()
+        reward = f"{Path(self._plan.reward).name}, sha256 {self._plan.reward_sha256}"
+        return dataclasses.replace(bundle, metadata=dataclasses.replace(bundle.metadata, reward=reward))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         retask, now = checkpoint.facts["retask"], self._made_from()
@@ -122,6 +131,7 @@ class Retask:
                 raise refuse(f"{self._out / CHECKPOINT}: {name}", then, now[name])
         self._learner.restore(Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"]))
         self._rows, self._before_s = retask["rows"], retask["wall_s"]
+        self._write_progress()
 
     def _finish(self) -> Row:
         """Evaluate old and new policy under the new reward, on seeds that no training sees."""

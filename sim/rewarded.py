@@ -7,10 +7,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mbrl_core.config import refuse
 from mbrl_core.types import Array
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_task import GymTask
+from mbrl_sim.known_environments import known
 
 Reward = Callable[[Array, Array, Array], Array]  # obs (..., O), the environment's action (..., A), next_obs: to (...)
 
@@ -39,14 +39,8 @@ class Rewarded(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def rewarded_task(env: Env, reward: Reward) -> tuple[Env, GymTask]:
-    """The environment and its task under another reward; states stay what they were.
-
-    Raises:
-      ValueError: the environment's own reward is not on record, so that states have a part for it.
-    """
-    task = GymTask(env)
-    facts = task.known
-    if facts.reward is None or facts.rest_of_reward:
-        learned = "learned: its models predict it as a part of the state and know no state without it"
-        raise refuse(f"{task.name}: reward", "one that is computed (sim/known_environments.py)", learned)
-    return Rewarded(env, reward), GymTask(env, replace(facts, reward=reward, rest_of_reward=False))
+    """The environment and its task under another reward; states stay what they were, whatever it was learned from."""
+    facts = known(env.spec.id if env.spec else "")
+    learned = facts.reward is None or facts.rest_of_reward
+    task = GymTask(env, replace(facts, reward=reward, rest_of_reward=False), idle_rest=learned)
+    return Rewarded(env, reward), task

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mbrl_core.replay import Replay, Transitions
 from mbrl_core.tasks.task import Task
+from mbrl_core.types import Episode, Vector
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Dataset:
     first_states: Tensor  # (episodes, S), every episode's start
     episodes: int  # collected, without demonstrations
     real_steps: int  # likewise
-    reward_spread: float  # standard deviation of the real rewards
+    reward_spread: float  # standard deviation of what the task pays for the real steps
 
 
 def dataset(replay: Replay, task: Task, device: str) -> Dataset:
@@ -41,6 +42,7 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
 
     train, held, episodes = replay.transitions(holdout=False), replay.transitions(holdout=True), replay.episodes
     first_states = tensor([episode.states[0] for episode in episodes])
+    paid = [_rewards(task, episode) for episode in episodes]
     return Dataset(
         *pairs(train),
         *pairs(held),
@@ -48,5 +50,12 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
         first_states=first_states,
         episodes=len(replay.collected),
         real_steps=replay.real_steps,
-        reward_spread=float(np.concatenate([episode.rewards for episode in episodes]).std()),
+        reward_spread=float(np.concatenate(paid).std()),
     )
+
+
+def _rewards(task: Task, episode: Episode) -> Vector:
+    """What the task pays for an episode's steps: another one than it was collected for pays by its own reward."""
+    goals = np.broadcast_to(episode.goal, (episode.steps, len(episode.goal)))
+    paid = task.reward(episode.states[:-1], episode.actions_sent, episode.states[1:], goals)
+    return np.asarray(paid)[episode.whole]

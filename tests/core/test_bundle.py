@@ -214,7 +214,7 @@ def test_every_mismatch_with_the_arm_is_refused_by_field():
     task = PointTask()
     names = [field.name for field in dataclasses.fields(bundle().metadata)]
     free = {"schema_version", "policy_version", "real_steps", "ensemble_id", "parameters", "files"}
-    free |= {"adaptation", "disagreement"}
+    free |= {"reward", "adaptation", "disagreement"}
     for name in set(names) - free:
         value = getattr(bundle().metadata, name)
         other = "other" if isinstance(value, str) else value[::-1] + value if isinstance(value, tuple) else value + 1

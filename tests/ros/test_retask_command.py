@@ -85,10 +85,18 @@ def test_a_bonus_in_spreads_of_the_earlier_rewards_is_refused_until_it_has_ended
     assert cli.run(command(ended, reward, tmp_path / "new")) == 0
 
 
-def test_perturbed_members_keep_the_seed_of_their_biases(trained, reward, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(retask_command, "_carry_through", lambda *_: 0)
-    wrong = with_setting(trained, tmp_path / "wrong", ("ensemble", "perturbation"), bias=0.5)
-    assert cli.run(command(wrong, reward, tmp_path / "new", seed=1)) == 2
-    assert "seed: expected 0, by which the run's members were perturbed, got 1" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
-    assert cli.run(command(wrong, reward, tmp_path / "new", seed=0)) == 0
+def test_a_policy_for_another_reward_is_counted_by_it_where_that_is_asked_for(trained, reward, tmp_path, capsys):
+    assert cli.run(command(trained, reward, tmp_path / "new")) == 0
+    summary = json.loads((tmp_path / "new/summary.json").read_text())
+    evaluation = (
+        f"eval --bundle {tmp_path / 'new/policy.mbrl'} --env Pendulum-v1 --episodes 2 --episode-steps 50".split()
+    )
+    capsys.readouterr()
+    assert cli.run(evaluation) == 0
+    shown = capsys.readouterr().out
+    assert "by the environment's own reward" in shown
+    assert "The policy is for another: mine.py:reward, sha256" in shown
+    assert cli.run([*evaluation, "--reward", f"{reward}:reward"]) == 0
+    shown = capsys.readouterr().out
+    assert "is for another" not in shown
+    assert f"{summary['eval_return_mean']:.2f}" in shown

@@ -1,11 +1,13 @@
 """Another reward in the models of an earlier run: what it needs, what it leaves, and that it can be resumed."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from mbrl_core.actor import RandomActor
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.validation import ValidationConfig
@@ -14,6 +16,7 @@ from mbrl_core.checkpoint import read_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.replay import Replay
+from mbrl_sim import retask as retask_module
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_collect import run_episode
 from mbrl_sim.gym_task import GymTask
@@ -71,20 +74,23 @@ def learner_on(task, earlier, seed=0):
     return learner
 
 
+PLAN = RetaskPlan(
+    run="",
+    env="Pendulum-v1",
+    algorithm="me-ppo",
+    reward="push.py:push",
+    reward_sha256="one",
+    model_real_steps=120,
+    rounds=3,
+    seed=0,
+    curve_episodes=1,
+    eval_episodes=2,
+)
+
+
 def retask(earlier, out, *, sha="one", seed=0):
     env, task = rewarded_task(open_environment("Pendulum-v1", episode_steps=STEPS), push)
-    plan = RetaskPlan(
-        run=str(earlier),
-        env="Pendulum-v1",
-        algorithm="me-ppo",
-        reward="push.py:push",
-        reward_sha256=sha,
-        model_real_steps=120,
-        rounds=3,
-        seed=seed,
-        curve_episodes=1,
-        eval_episodes=2,
-    )
+    plan = dataclasses.replace(PLAN, run=str(earlier), reward_sha256=sha, seed=seed)
     out.mkdir(exist_ok=True)
     replay = Replay(earlier / "episodes", holdout_block=10)
     return Retask(env, task, learner_on(task, earlier, seed), replay, Bundle.load(earlier / BUNDLE), out, plan)
@@ -108,7 +114,9 @@ def test_a_policy_learns_the_new_reward_without_a_real_step(earlier, tmp_path):
     assert summary["zero_return"] == -STEPS
     assert summary["eval_return_mean"] > -0.5 * STEPS
     assert summary["eval_return_mean"] > summary["old_policy_return_mean"]
-    assert Bundle.load(tmp_path / BUNDLE).version == summary["policy_version"] > 0
+    bundle = Bundle.load(tmp_path / BUNDLE)
+    assert bundle.version == summary["policy_version"] > 0
+    assert bundle.metadata.reward == "push.py:push, sha256 one"
     assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
 
 
@@ -120,6 +128,7 @@ def test_the_ensemble_is_that_of_the_earlier_run_and_stays(earlier, tmp_path):
     assert names
     assert all((old[name] == new[name]).all() for name in names)
     assert all((row["fit_steps"], row["holdout_loss"]) == (0, None) for row in run.rows)
+    assert all(row["disagreement"] > 0 for row in run.rows), "measured, though nothing was fitted"
 
 
 @pytest.mark.parametrize("kill", [1, 2])
@@ -128,6 +137,28 @@ def test_a_killed_retask_that_is_resumed_ends_like_one_that_was_not(earlier, tmp
     retask(earlier, straight).run(Silent())
     with pytest.raises(KilledError):
         retask(earlier, broken).run(Silent(kill))
+    retask(earlier, broken).run(Silent())
+    assert without_times(broken) == without_times(straight)
+
+
+@pytest.mark.parametrize("part", ["write_rows", "Bundle.save"])
+def test_a_retask_that_was_killed_after_its_last_checkpoint_leaves_what_it_holds(earlier, tmp_path, monkeypatch, part):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    retask(earlier, straight).run(Silent())
+    where, name = (retask_module, part) if part == "write_rows" else (Bundle, "save")
+    write, calls = getattr(where, name), []
+
+    def killed(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KilledError
+        return write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, killed)
+        with pytest.raises(KilledError):
+            retask(earlier, broken).run(Silent())
+    assert len(read_checkpoint(broken / CHECKPOINT).facts["retask"]["rows"]) == 3
     retask(earlier, broken).run(Silent())
     assert without_times(broken) == without_times(straight)
 
@@ -159,7 +190,32 @@ def test_a_step_is_paid_by_the_new_reward_over_raw_observations_and_actions():
     )
 
 
-@pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5"])
-def test_a_reward_that_was_learned_as_a_part_of_the_state_cannot_be_replaced(name):
-    with pytest.raises(ValueError, match=f"{name}: reward: expected one that is computed .* got 'learned"):
-        rewarded_task(open_environment(name), push)
+@pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5"])  # the reward is learned in part, as a whole
+def test_where_the_reward_was_learned_states_stay_what_they_were_and_the_new_one_alone_counts(name):
+    own = GymTask(open_environment(name))
+    env, task = rewarded_task(open_environment(name), push)
+    assert (task.state_dim, task.learned_dim, task.input_dim) == (own.state_dim, own.learned_dim, own.input_dim)
+    actor = RandomActor(task.action_dim, hold_steps=1, take_back=False)
+    episode = run_episode(env, task, actor, seed=0, rng=np.random.default_rng(0), budget=5)
+    states, actions, none = episode.states[:-1], episode.actions_sent, episode.states[:-1, :0]
+    assert episode.rewards == pytest.approx(-((task.env_action(actions)[:, 0] - 1.0) ** 2), abs=1e-4)
+    for learned in (0.0, 7.0):
+        following = episode.states[1:].copy()
+        following[:, task.obs_dim] = learned  # the part that was for the earlier reward
+        assert task.reward(states, actions, following, none) == pytest.approx(episode.rewards, abs=1e-4)
+        assert not np.allclose(own.reward(states, actions, following, none), episode.rewards)
+
+
+def test_a_policy_learns_another_reward_in_models_that_had_to_learn_their_own(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "new"
+    own = open_environment("Hopper-v5", episode_steps=STEPS)
+    schedule = Schedule(random_steps=60, round_steps=60, holdout_block=10, eval_episodes=1, curve_episodes=1)
+    budget = Budget(env="Hopper-v5", algorithm="me-ppo", steps=120, seed=0)
+    Training(own, GymTask(own), me_ppo(GymTask(own), SMALL, seed=0), run, budget, schedule).run(Silent())
+    env, task = rewarded_task(open_environment("Hopper-v5", episode_steps=STEPS), push)
+    plan = dataclasses.replace(PLAN, run=str(run), env="Hopper-v5")
+    out.mkdir()
+    replay = Replay(run / "episodes", holdout_block=10)
+    learner = learner_on(task, run)
+    summary = Retask(env, task, learner, replay, None, out, plan).run(Silent())
+    assert summary["eval_return_mean"] / summary["zero_return"] < 0.8, "a cost"

@@ -14,7 +14,6 @@ from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.config import from_mapping, refuse, setting
 from mbrl_core.demonstrations import DEMONSTRATIONS
-from mbrl_core.models.perturbation import PerturbationConfig
 from mbrl_core.replay import Replay, write_atomically
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.reward_file import check_reward, load_reward, reward_sha256
@@ -23,6 +22,7 @@ from mbrl_ros.train_command import (
     GROUPS,
     ResumeConfig,
     TrainConfig,
+    alone_in,
     check_new,
     make_learner,
     read_settings,
@@ -99,7 +99,7 @@ def resume_retask(config: ResumeConfig) -> int:
 
 
 def _carry_through(config: RetaskConfig, prepared: Retask, out: Path) -> int:
-    with TrainView(out, config.rounds, count="round") as view:
+    with alone_in(out), TrainView(out, config.rounds, count="round") as view:
         view.begin(prepared.rows)
         summary = prepared.run(view)
         view.summary(summary)
@@ -115,7 +115,7 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
     env, task = rewarded_task(open_environment(settings.env, episode_steps=settings.episode_steps), reward)
     block = settings.schedule.holdout_block
     replay = Replay(run / "episodes", demonstrations=run / DEMONSTRATIONS, holdout_block=block)
-    _check_method(settings, config.seed, replay.real_steps)
+    _check_method(settings, replay.real_steps)
     for episode in replay.episodes:
         check_reward(config.reward, reward, task, episode)
     learner = make_learner(task, dataclasses.replace(settings, seed=config.seed))
@@ -154,12 +154,11 @@ def _earlier(folder: str) -> tuple[TrainConfig, Checkpoint]:
     return settings, read_checkpoint(run / CHECKPOINT)
 
 
-def _check_method(settings: TrainConfig, seed: int, real_steps: int) -> None:
+def _check_method(settings: TrainConfig, real_steps: int) -> None:
     """Refuse settings of the earlier run that would mean something else here.
 
     Raises:
-      ValueError: a bonus, in spreads of rewards that are the earlier task's, is still paid, and no real step would come
-        of it; or members were perturbed by biases that another seed does not draw.
+      ValueError: a bonus is still paid, and no real step would come of it.
     """
     group = GROUPS[settings.algorithm]
     method = getattr(settings, group)
@@ -167,8 +166,6 @@ def _check_method(settings: TrainConfig, seed: int, real_steps: int) -> None:
     if bonus.weight_at(real_steps):
         steps = f"a run of at least {bonus.anneal_steps} real steps, where its bonus has ended"
         raise refuse(f"run: {group}.imagination.bonus", steps, real_steps)
-    if method.ensemble.perturbation != PerturbationConfig() and seed != settings.seed:
-        raise refuse("seed", f"{settings.seed}, by which the run's members were perturbed", seed)
 
 
 def _absolute(path: str) -> str:
