@@ -237,6 +237,7 @@ class Learner:
             if fit:
                 with _timed(tally, "fitting", on_phase):
                     self._fit(data, tally, should_stop)
+            tally.disagreement = float(self.ensemble.disagreement(data.held_inputs).mean())
             self._improve(data, tally, should_stop, on_phase)
             self._go_back()
             with _timed(tally, "validating", on_phase):
@@ -249,7 +250,6 @@ class Learner:
     def _fit(self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool]) -> None:
         fit = self.ensemble.fit(data.inputs, data.targets, data.held_inputs, data.held_targets, should_stop)
         tally.fit_steps, tally.holdout_loss = fit.steps, fit.holdout_loss
-        tally.disagreement = float(self.ensemble.disagreement(data.held_inputs).mean())
 
     def _improve(
         self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]

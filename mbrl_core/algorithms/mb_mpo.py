@@ -196,8 +196,13 @@ class MbMpo:
         """Put the spread and the step sizes back on their bounds, after every step: no minibatch may see others."""
         self.policy.project_(self._theta)
         with torch.no_grad():
-            for name, size in self._step_sizes.items():
-                size.clamp_(min=0.0, max=None if moves(name, self._config.inner) else 0.0)
+            for name, size in self._bounded(self._step_sizes).items():
+                self._step_sizes[name].copy_(size)
+
+    def _bounded(self, step_sizes: Parameters) -> Parameters:
+        """None below 0, and 0 for what the inner step does not move."""
+        inner = self._config.inner
+        return {name: size.clamp(min=0.0) * moves(name, inner) for name, size in step_sizes.items()}
 
     def _terms(self, theta: Parameters, step_sizes: Parameters, batch: MetaBatch) -> MetaTerms:
         config = self._config
@@ -219,9 +224,13 @@ class MbMpo:
             self._project()
 
     def _improve_by_trpo(self, batch: MetaBatch) -> None:
+        def terms(both: Parameters) -> MetaTerms:
+            theta, step_sizes = parted(both)
+            return self._terms(theta, self._bounded(step_sizes), batch)  # those that are kept are those that are judged
+
         step = trpo_step(
-            lambda both: meta_surrogate(self._terms(*parted(both), batch), self._config.objective),
-            lambda both: self._terms(*parted(both), batch).outer_kl,
+            lambda both: meta_surrogate(terms(both), self._config.objective),
+            lambda both: terms(both).outer_kl,
             joined(self._theta, self._step_sizes),
             self._config.outer.trpo,
         )

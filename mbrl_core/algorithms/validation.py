@@ -69,4 +69,5 @@ def score(
 
 def improved_share(old: Score, new: Score, tolerance: float = 0.0) -> float:
     """Share of members under which the new policy's return is higher, or lower by less than `tolerance` spreads."""
-    return float((new.returns > old.returns - tolerance * old.spread).to(torch.float32).mean())
+    better = new.returns > old.returns - tolerance * old.spread
+    return int(better.sum()) / len(better)  # in 64 bits: 7 of 10 are 70 %

@@ -92,6 +92,31 @@ def test_held_out_loss_is_the_mean_of_nats_per_dimension():
     )
 
 
+def test_the_log_variance_stays_within_its_bounds_wherever_it_is_asked():
+    low, high = -6.0, 0.5  # soft: the two together let 0.002 nats more through
+    ensemble = Ensemble(3, 2, EnsembleConfig(hidden=(32, 32), min_log_var=low, max_log_var=high), seed=0)
+    ensemble.weights[-2] = 1000 * ensemble.weights[-2]
+    inputs = 10 * torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    _, log_var = ensemble.predict(inputs)
+    assert ((log_var >= low) & (log_var <= high + 0.002)).all()
+    assert log_var.min() < low + 0.1, "both bounds are met"
+    assert log_var.max() > high - 0.1
+
+
+def test_variances_are_calibrated_to_held_out_errors():
+    ensemble = fitted()
+    inputs, targets = linear_data(2000, 5)
+    mean, before = ensemble.predict(inputs)
+    ensemble._calibrate(ensemble.input_norm(inputs), ensemble.target_norm(targets))
+    usual = ensemble.predict(inputs)[1]
+    standardised = (targets - mean) * torch.exp(-0.5 * usual)
+    assert torch.allclose(standardised.square().mean(1), torch.ones(5, 2), atol=1e-3)
+    assert not torch.allclose(usual, before)
+    far = targets + 2 * (targets - mean[0])
+    ensemble._calibrate(ensemble.input_norm(inputs), ensemble.target_norm(far))
+    assert torch.allclose(ensemble.predict(inputs)[1][0] - usual[0], torch.tensor(2 * math.log(3.0)), atol=1e-3)
+
+
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_new_normalisers_leave_the_networks_prediction_as_it_was(layer_norm):
     ensemble = fitted(layer_norm=layer_norm)

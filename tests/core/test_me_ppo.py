@@ -6,6 +6,7 @@ import torch
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
+from mbrl_core.algorithms.dataset import dataset
 from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.ppo import PpoConfig
@@ -129,6 +130,35 @@ def test_seventy_percent_rule():
     assert improved_share(old, old, tolerance=0.01) == 1.0, "as good is good enough"
     assert improved_share(old, new, tolerance=0.09) == pytest.approx(0.8), "the last loses 1, which is more than 0.9"
     assert improved_share(old, new, tolerance=0.11) == 1.0
+
+
+@pytest.mark.parametrize(("better", "members"), [(7, 10), (14, 20), (21, 30)])
+def test_seventy_percent_are_seventy_percent_of_any_number_of_members(better, members):
+    old = Score(torch.zeros(members), torch.zeros(members), torch.zeros(members))
+    enough, one_less = (torch.arange(members) < count for count in (better, better - 1))
+    assert improved_share(old, dataclasses.replace(old, returns=enough.to(torch.float32))) >= 0.7
+    assert improved_share(old, dataclasses.replace(old, returns=one_less.to(torch.float32))) < 0.7
+
+
+def test_nothing_that_is_held_out_is_learned_from_or_imagined_from():
+    buffer = Replay(holdout_block=10)
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        buffer.add(point_episode(rng, index=index))
+    held = buffer.transitions(holdout=True)
+    data = dataset(buffer, PointTask(), "cpu")
+    assert len(held.states) > 0
+    assert len(data.states) + len(held.states) == 8 * 20
+
+    def rows(tensor):
+        return {tuple(row) for row in tensor.numpy().round(6).tolist()}
+
+    task = PointTask()
+    inputs = torch.as_tensor(task.model_input(held.states, held.actions), dtype=torch.float32)
+    assert rows(data.held_inputs) == rows(inputs)
+    assert not rows(data.inputs) & rows(inputs)
+    starts = {row for row in rows(torch.as_tensor(held.states, dtype=torch.float32)) if any(row)}
+    assert not rows(data.states) & starts, "but for the origin, where every episode begins"
 
 
 def test_a_policy_that_fails_validation_is_replaced_by_the_last_good_one():

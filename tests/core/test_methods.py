@@ -1,6 +1,7 @@
 """Every method, through the same loop: it learns the toy task, keeps NaN out, and resumes exactly."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.actor import Actor
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
-from mbrl_core.algorithms.inner_step import InnerStepConfig
+from mbrl_core.algorithms.inner_step import FORMS, InnerStepConfig
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
@@ -172,6 +173,55 @@ def test_vanilla_has_one_model_and_accepts_every_update():
     report = learner.round(replay())
     assert len(report.holdout_loss) == 1
     assert report.updates_rejected == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_mb_mpo_learns_by_every_form_of_the_inner_loss(form):
+    config = dataclasses.replace(METHODS["mb-mpo"][1], inner=InnerStepConfig(form=form), iterations=5)
+    learner, given = mb_mpo(PointTask(), config, seed=0), []
+    assert learner.method._config.inner.form == form
+    report = learner.round(replay())
+    given.append(report.inner_kl)
+    assert not report.problem
+    assert report.inner_kl > 0
+
+
+def test_the_forms_of_the_inner_loss_lead_to_different_meta_policies():
+    found = []
+    for form in FORMS:
+        config = dataclasses.replace(METHODS["mb-mpo"][1], inner=InnerStepConfig(form=form), **BRIEF)
+        learner = mb_mpo(PointTask(), config, seed=0)
+        learner.round(replay())
+        found.append(theta(learner))
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(found, 2))
+
+
+@pytest.mark.parametrize("adapt_spread", [False, True])
+def test_every_outer_step_of_trpo_keeps_the_bound_on_the_policies_that_are_kept(adapt_spread):
+    bound, found, large = 0.01, [], InnerStepConfig(step_size=0.01, adapt_spread=adapt_spread)
+    outer = OuterStepConfig(method="trpo", trpo=TrpoConfig(max_kl=bound))
+    learner = mb_mpo(PointTask(), MbMpoConfig(**SMALL, value=VALUE, inner=large, outer=outer), seed=0)
+    method = learner.method
+    improve = method._improve
+
+    def measured(batch):
+        before = {name: size.detach().clone() for name, size in method.trained.step_sizes.items()}
+        improve(batch)
+        now = method.trained
+        with torch.no_grad():
+            kl = method._terms(now.policy, now.step_sizes, batch).outer_kl
+        at_bound = any(bool((size == 0).any()) for name, size in now.step_sizes.items() if name != "log_std")
+        moved = any(not torch.equal(size, before[name]) for name, size in now.step_sizes.items())
+        found.append((float(kl), at_bound, moved))
+
+    method._improve = measured
+    for rounds in range(3):
+        assert not learner.round(replay(4 + rounds)).problem
+    kls, at_bound, moved = zip(*found, strict=True)
+    assert len(kls) == 45
+    assert max(kls) <= bound
+    assert any(at_bound), "step sizes that would be below 0 are what made the difference"
+    assert any(moved)
 
 
 @pytest.mark.parametrize("outer", ["ppo", "trpo"])
