@@ -11,7 +11,7 @@ from mbrl_core.episode_recorder import EpisodeRecorder
 from mbrl_core.policy_step import PolicyStep
 from mbrl_core.robots.reading import ArmReading
 from mbrl_core.tasks.reach import ReachTask
-from mbrl_core.types import TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
+from mbrl_core.types import STEP_BUDGET, TIME_LIMIT, Action, Episode, Observation, StepFlag, Vector
 
 
 class EpisodeRun:
@@ -81,7 +81,7 @@ class EpisodeRun:
         self._counters.real_steps += 1
         if self._recorder.steps == self._task.steps:
             return TIME_LIMIT
-        return "step budget" if 0 < self._config.max_steps <= self._counters.real_steps else ""
+        return STEP_BUDGET if 0 < self._config.max_steps <= self._counters.real_steps else ""
 
     def follow(self, reading: ArmReading, position: Vector, most: float) -> Vector:
         """Return the next point of the way to the step's target.

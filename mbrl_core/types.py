@@ -23,6 +23,7 @@ Array = Any  # an `xp` array: numpy.ndarray or torch.Tensor
 Vector = NDArray[np.float64]
 
 TIME_LIMIT = "time limit"  # end_reason of an episode that was as long as its task wants it
+STEP_BUDGET = "step budget"  # of one that was cut, since the real steps were used up
 
 
 class StepFlag(IntFlag):

@@ -25,20 +25,30 @@ def open_environment(name: str, *, episode_steps: int = 0) -> Env:
     limits = {"max_episode_steps": episode_steps} if episode_steps else {}
     try:
         env: Env = gymnasium.make(name, disable_env_checker=True, **limits)
-    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise refuse("env", "an environment that is installed", f"{name}: {error}") from error
     except gymnasium.error.Error as error:
         raise refuse("env", "an environment that Gymnasium knows", f"{name}: {error}") from error
+    except Exception as error:  # whatever the environment's own code raises
+        raise refuse("env", "an environment that opens", f"{name}: {type(error).__name__}: {error}") from error
     _check_actions(name, env.action_space)
     if env.spec is None or not env.spec.max_episode_steps:
         env.close()
         raise refuse(f"{name}: max_episode_steps", "a time limit, or --episode-steps", None)
     if not isinstance(env.observation_space, Box) or len(env.observation_space.shape) != 1:
-        try:
-            env = gymnasium.wrappers.FlattenObservation(env)
-        except NotImplementedError as error:
-            raise refuse(f"{name}: observation_space", "one of fixed size", env.observation_space) from error
+        env = _flattened(name, env)
     return env
+
+
+def _flattened(name: str, env: Env) -> Env:
+    space = env.observation_space
+    try:
+        flat = gymnasium.wrappers.FlattenObservation(env)
+    except NotImplementedError:
+        flat = None
+    if flat is None or not isinstance(flat.observation_space, Box):
+        raise refuse(f"{name}: observation_space", "one of fixed size", str(space))
+    return flat
 
 
 def action_bounds(env: Env) -> tuple[Vector, Vector]:

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from mbrl_core.actor import RandomActor, ZeroActor
-from mbrl_core.types import TIME_LIMIT, Episode, Vector
+from mbrl_core.config import refuse
+from mbrl_core.types import STEP_BUDGET, TIME_LIMIT, Episode, Vector
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_task import GymTask
 
@@ -54,7 +55,8 @@ def run_episode(
       budget: steps at most.
 
     Raises:
-      ValueError: the environment gave a number that is not finite, or a reward other than the known one.
+      ValueError: the environment gave no number, or one that is not finite, an observation of another shape than its
+        space, or a reward other than the known one.
     """
     obs, _ = env.reset(seed=seed)
     goal, states, ends, truncated = task.goal(obs), [task.first_state(obs)], False, False
@@ -62,9 +64,10 @@ def run_episode(
     while not (ends or truncated or len(rows) == budget):
         asked = actor.draw(obs, rng)
         action = np.clip(asked, -1.0, 1.0)
-        next_obs, reward, ends, truncated, _ = env.step(_to_env(env, task, action))
-        states.append(task.state_after(obs, action, next_obs, float(reward), ends))
-        rows.append((asked, action, float(reward)))
+        next_obs, paid, ends, truncated, _ = env.step(_to_env(env, task, action))
+        reward = _number(f"{task.name}: reward", paid)
+        states.append(task.state_after(obs, action, next_obs, reward, ends))
+        rows.append((asked, action, reward))
         obs = next_obs
     asked_actions, actions, rewards = (np.array(column) for column in zip(*rows, strict=True))
     return Episode(
@@ -81,7 +84,7 @@ def run_episode(
         task=task.name,
         terminated=bool(ends),
         truncated=not ends,
-        end_reason="terminated" if ends else TIME_LIMIT if truncated else "step budget",
+        end_reason="terminated" if ends else TIME_LIMIT if truncated else STEP_BUDGET,
         exploring=rng is not None,
     )
 
@@ -104,6 +107,15 @@ def baselines(env: Env, task: GymTask, *, episodes: int, seed: int = EVALUATION_
         "random": RandomActor(task.action_dim, hold_steps=1, take_back=False),
     }
     return {name: evaluate(env, task, actor, episodes=episodes, seed=seed) for name, actor in actors.items()}
+
+
+def _number(name: str, value: object) -> float:
+    """A scalar of Python or numpy; an array, though it hold one number only, is none."""
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "fiub":
+        got = f"an array of shape {array.shape}" if array.shape else value
+        raise refuse(name, "a number", got)
+    return float(array)
 
 
 def _rng_for(actor: Acts, seed: int) -> np.random.Generator | None:

@@ -24,7 +24,7 @@ from mbrl_core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mbrl_core.config import refuse, setting
 from mbrl_core.demonstrations import DEMONSTRATIONS, fingerprint
 from mbrl_core.replay import Replay, write_atomically
-from mbrl_core.types import Episode
+from mbrl_core.types import STEP_BUDGET, Episode
 from mbrl_sim.environment import Env
 from mbrl_sim.gym_collect import Acts, baselines, evaluate, run_episode
 from mbrl_sim.gym_task import GymTask
@@ -156,7 +156,8 @@ class Training:
         more = max(self._schedule.round_steps, share) if self._learned_steps else self._schedule.random_steps
         due = self._learned_steps + more
         later = (stop for stop in self._schedule.milestones if stop > self._learned_steps)
-        return min([due, self._budget.steps, *later])
+        fewest = self._schedule.holdout_block + 1 - self._replay.demonstration_steps  # to learn from, and to hold out
+        return max(min([due, self._budget.steps, *later]), fewest)
 
     def _collect(self, watcher: Watcher) -> None:
         """One more episode, on disk before anybody learns from it."""
@@ -189,9 +190,10 @@ class Training:
 
     def _round(self, watcher: Watcher) -> None:
         report = self._learner.round(self._replay)
-        collected = [episode.episode_return for episode in self._replay.collected]
+        fresh = self._replay.collected[self._rows[-1]["episodes"] if self._rows else 0 :]
+        whole = [episode for episode in fresh if episode.end_reason != STEP_BUDGET]
         self._learned_steps = self.real_steps
-        row: Row = {"collected_return": float(np.mean(collected[self._rows[-1]["episodes"] if self._rows else 0 :]))}
+        row: Row = {"collected_return": float(np.mean([episode.episode_return for episode in whole or fresh]))}
         row |= try_out(self._env, self._task, self._learner, self._schedule.curve_episodes) | report_row(report)
         self._rows.append({"real_steps": self.real_steps, "wall_s": round(self._wall_s(), 3)} | row)
         watcher.round(self._rows[-1])
@@ -283,10 +285,13 @@ def check_budget(steps: int, schedule: Schedule, task: GymTask) -> None:
     """Refuse so many real steps where they do not go with task and schedule.
 
     Raises:
-      ValueError: they are fewer than one episode's, or a milestone does not lie below them.
+      ValueError: they are fewer than one episode's, or than can be learned from, or a milestone does not lie below
+        them.
     """
     if steps < task.steps:
         raise refuse("steps", f"at least {task.steps}, one episode of {task.name}", steps)
+    if steps <= schedule.holdout_block:
+        raise refuse("steps", f"more than schedule.holdout_block, {schedule.holdout_block}", steps)
     for milestone in schedule.milestones:
         if milestone >= steps:
             raise refuse("schedule.milestones", f"below {steps}, the budget", milestone)

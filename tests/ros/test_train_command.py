@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,51 @@ def test_a_run_that_was_killed_among_its_demonstrations_begins_with_all_of_them(
     shutil.rmtree(tmp_path / "recorded")
     assert cli.run(["resume", str(out)]) == 0, "its own copy is enough from now on"
     assert len(begun) == 2
+
+
+def test_where_demonstrations_lie_is_kept_for_a_resume_from_anywhere(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "episodes", tmp_path / "recorded")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_command, "_copy", stop)
+        assert cli.run(["train", "--env", "Pendulum-v1", "--demonstrations", "recorded", "--out", "run"]) == 130
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(train_command, "_carry_through", lambda config, training, out: 0)
+    assert cli.run(["resume", str(tmp_path / "run")]) == 0
+    assert len(Replay(None, demonstrations=tmp_path / "run" / DEMONSTRATIONS).demonstrations) == 2
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_folder_that_holds_only_what_was_not_written_to_its_end_is_new(tmp_path, monkeypatch):
+    (tmp_path / f"{train_command.CONFIG}.partial").write_text("{")
+    monkeypatch.setattr(train_command, "_carry_through", lambda config, training, out: 0)
+    assert cli.run(f"train --env Pendulum-v1 --out {tmp_path}".split()) == 0
+    assert (tmp_path / train_command.CONFIG).is_file()
+
+
+def test_two_processes_do_not_train_in_one_folder(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/summary.json").unlink()
+    holder = "import sys; from pathlib import Path; from mbrl_ros.train_command import alone_in\n"
+    holder += "with alone_in(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holder, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert cli.run(["resume", str(tmp_path / "run")]) == 2
+        other.stdin.close()
+    assert "folder: expected one that no other process is training in, got" in capsys.readouterr().err
+    assert cli.run(["resume", str(tmp_path / "run")]) == 0, "its end lets the folder go"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("{", "summary.json: expected JSON, got"), ("{}", "policy_version: expected a number, got {}")],
+)
+def test_a_damaged_summary_is_refused(trained, tmp_path, capsys, text, complaint):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/summary.json").write_text(text)
+    assert cli.run(["resume", str(tmp_path / "run")]) == 2
+    assert complaint in capsys.readouterr().err

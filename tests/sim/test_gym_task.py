@@ -2,7 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Sequence
 
 from mbrl_core.actor import RandomActor, ZeroActor
 from mbrl_sim.environment import open_environment
@@ -18,7 +18,7 @@ class Slope(gymnasium.Env):
 
     observation_space = Dict({"x": Box(-10, 10, (1,), np.float64), "constant": Box(0, 1, (2, 1), np.float64)})
     action_space = Box(-1, 3, (1, 1), np.float32)
-    bad_reward = False
+    bad_reward = ()
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -28,12 +28,36 @@ class Slope(gymnasium.Env):
     def step(self, action):
         assert action.shape == (1, 1)
         self.x += float(action[0, 0])
-        return self._obs(), np.nan if self.bad_reward else self.x, self.x > 5, False, {}
+        return self._obs(), self.bad_reward[0] if self.bad_reward else self.x, self.x > 5, False, {}
 
     def _obs(self):
         return {"x": np.array([self.x]), "constant": np.full((2, 1), 0.5)}
 
 
+class Flat(gymnasium.Env):
+    """Whatever is done, the observation is 0; its width may be another than the space says."""
+
+    observation_space, action_space = Box(-1, 1, (3,), np.float64), Box(-1, 1, (1,), np.float32)
+    width = 3
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(self.width), {}
+
+    def step(self, action):
+        return np.zeros(self.width), 0.0, False, False, {}
+
+
+class Listed(Flat):
+    observation_space = Sequence(Box(-1, 1, (3,), np.float64))
+
+
+class Headless(Flat):
+    def __init__(self):
+        raise RuntimeError("no display")
+
+
+for made in (Flat, Listed, Headless):
+    gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=50)
 gymnasium.register("Slope-v0", entry_point=Slope, max_episode_steps=50)
 gymnasium.register("Unending-v0", entry_point=Slope)
 
@@ -162,10 +186,24 @@ def test_a_known_reward_that_is_not_the_environments_is_refused():
         collected("Slope-v0", reward=lambda obs, action, next_obs: 7.0 + 0 * obs[..., 0])
 
 
-def test_a_reward_that_is_not_a_number_is_refused(monkeypatch):
-    monkeypatch.setattr(Slope, "bad_reward", True)
-    with pytest.raises(ValueError, match="Slope-v0: reward: expected a finite number, got nan"):
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (np.nan, "reward: expected a finite number, got nan"),
+        (np.array([1.0]), r"reward: expected a number, got 'an array of shape \(1,\)'"),
+        (None, "reward: expected a number, got None"),
+    ],
+)
+def test_a_reward_that_is_not_a_number_is_refused(monkeypatch, bad, complaint):
+    monkeypatch.setattr(Slope, "bad_reward", (bad,))
+    with pytest.raises(ValueError, match=f"Slope-v0: {complaint}"):
         collected("Slope-v0")
+
+
+def test_an_observation_of_another_shape_than_its_space_is_refused(monkeypatch):
+    monkeypatch.setattr(Flat, "width", 4)
+    with pytest.raises(ValueError, match=r"Flat-v0: observation: expected shape \(3,\), as its space says, got \(4,\)"):
+        collected("Flat-v0")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +213,9 @@ def test_a_reward_that_is_not_a_number_is_refused(monkeypatch):
         ("Nowhere-v7", "env: expected an environment that Gymnasium knows"),
         ("no_such_module:Nowhere-v7", "env: expected an environment that is installed, got .*no_such_module"),
         ("Unending-v0", "Unending-v0: max_episode_steps: expected a time limit"),
+        ("HalfCheetah-v3", "env: expected an environment that is installed, got 'HalfCheetah-v3"),
+        ("Headless-v0", "env: expected an environment that opens, got 'Headless-v0: RuntimeError: no display"),
+        ("Listed-v0", "Listed-v0: observation_space: expected one of fixed size, got"),
     ],
 )
 def test_an_environment_that_will_not_do_is_refused(name, complaint):

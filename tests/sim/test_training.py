@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mbrl_core.actor import Actor
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.validation import ValidationConfig
@@ -18,8 +19,9 @@ from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.replay import Replay
 from mbrl_sim.environment import open_environment
+from mbrl_sim.gym_collect import run_episode
 from mbrl_sim.gym_task import GymTask
-from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Schedule, Training
+from mbrl_sim.training import BUNDLE, CHECKPOINT, PROGRESS, SUMMARY, Budget, Schedule, Training, check_budget
 
 PARTS = {
     "iterations": 5,
@@ -145,6 +147,57 @@ def test_every_step_is_counted_and_the_budget_is_kept_exactly(tmp_path):
         assert [row["real_steps"] for row in csv.DictReader(file)][-1] == "130"
 
 
+def test_an_episode_that_the_budget_cut_has_no_share_in_what_was_collected(tmp_path):
+    training(tmp_path, steps=150).run(Silent())
+    episodes = Replay(tmp_path / "episodes").collected
+    assert [episode.steps for episode in episodes] == [60, 60, 30]
+    rows = without_times(tmp_path)[1]
+    returns = [episode.episode_return for episode in episodes]
+    assert [float(row["collected_return"]) for row in rows] == pytest.approx(returns), "a round that has no other"
+    schedule = dataclasses.replace(SCHEDULE, round_steps=90)
+    training(tmp_path / "longer", steps=150, schedule=schedule).run(Silent())
+    rows = without_times(tmp_path / "longer")[1]
+    assert [int(row["real_steps"]) for row in rows] == [60, 150]
+    second = Replay(tmp_path / "longer/episodes").collected[1]
+    assert float(rows[1]["collected_return"]) == pytest.approx(second.episode_return)
+
+
+def test_the_first_round_waits_until_there_is_something_to_hold_out(tmp_path):
+    schedule = dataclasses.replace(SCHEDULE, random_steps=1, holdout_block=40)
+    training(tmp_path, env="InvertedPendulum-v5", steps=130, schedule=schedule).run(Silent())
+    rows = without_times(tmp_path)[1]
+    assert 40 < int(rows[0]["real_steps"]) < 110
+    assert not any(row["problem"] for row in rows)
+
+
+def test_the_policies_of_the_members_collect_in_turn(tmp_path, monkeypatch):
+    acted, adapted = [], []
+
+    class Noted(Actor):
+        def __init__(self, bundle):
+            super().__init__(bundle)
+            self.theta = bundle.theta
+
+    def collect(env, task, actor, **rest):
+        if rest.get("budget"):  # an episode that is learned from
+            acted.append(getattr(actor, "theta", None))
+        return run_episode(env, task, actor, **rest)
+
+    class Keeps(Silent):
+        """After every round, and so before every episode but the first."""
+
+        def round(self, row):
+            adapted.append([run._learner.bundle(member).theta for member in range(5)])
+
+    monkeypatch.setattr("mbrl_sim.training.Actor", Noted)
+    monkeypatch.setattr("mbrl_sim.training.run_episode", collect)
+    run = training(tmp_path, steps=480, algorithm="mb-mpo")
+    run.run(Keeps())
+    assert [episode.member for episode in Replay(tmp_path / "episodes").collected] == [-1, 1, 2, 3, 4, 0, 1, 2]
+    assert all(np.array_equal(acted[index], adapted[index - 1][index % 5]) for index in range(1, 8))
+    assert all(len({theta.tobytes() for theta in thetas}) == 5 for thetas in adapted)
+
+
 def test_a_reward_and_an_end_that_are_learned_are_imagined(tmp_path):
     run = training(tmp_path, env="Hopper-v5", steps=120)
     run.run(Silent())
@@ -236,6 +289,13 @@ def test_a_budget_below_one_episode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="steps: expected at least 60, one episode of Pendulum-v1, got 59"):
         training(tmp_path / "run", steps=59)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_that_leaves_nothing_to_learn_from_or_to_hold_out_is_refused():
+    short = GymTask(open_environment("Pendulum-v1", episode_steps=10))
+    with pytest.raises(ValueError, match="steps: expected more than schedule.holdout_block, 20, got 20"):
+        check_budget(20, Schedule(), short)
+    check_budget(21, Schedule(), short)
 
 
 @pytest.mark.parametrize("milestone", [240, 300])

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mbrl_core.types import Episode
+from mbrl_core.types import STEP_BUDGET, TIME_LIMIT, Episode
 from mbrl_msgs.msg import AdaptationStatus, LearnerStatus
 
 
@@ -57,7 +57,7 @@ def episode_line(episode: Episode, *, robot_time_s: float, real_steps: int, max_
         f"  return {episode.episode_return:7.2f}  {reached} {100 * episode.final_distance_m:5.1f} cm"
         f"  policy v{int(episode.policy_versions.max(initial=0))}{_how(episode)}"
     )
-    return line if episode.end_reason in ("time limit", "step budget") else f"{line}  ({episode.end_reason})"
+    return line if episode.end_reason in (TIME_LIMIT, STEP_BUDGET) else f"{line}  ({episode.end_reason})"
 
 
 def learner_line(status: LearnerStatus | None) -> str:

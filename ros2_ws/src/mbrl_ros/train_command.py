@@ -5,8 +5,11 @@ progress.csv, tensorboard/, policy.mbrl and, at the end, summary.json.
 """
 
 import dataclasses
+import fcntl
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,8 @@ def train(config: TrainConfig) -> int:
     refuse_unused(config)
     check_new(config.out)
     out = Path(config.out)
+    if config.demonstrations:  # the run can be resumed from anywhere
+        config = dataclasses.replace(config, demonstrations=str(Path(config.demonstrations).absolute()))
     env, task, learner = _build(config)
     check_budget(config.steps, config.schedule, task)
     demonstrations = _to_copy(config, task, out)
@@ -131,13 +136,45 @@ def check_new(out: str) -> None:
     """
     if not out:
         raise refuse("out", "a new folder", out)
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+    if Path(out).exists() and (not Path(out).is_dir() or _whole(Path(out))):
         raise refuse("out", "a new or empty folder, or `mbrl resume` with it", out)
 
 
+def _whole(folder: Path) -> list[Path]:
+    """What a folder holds, without what a process that was killed has not written to its end."""
+    return [path for path in folder.iterdir() if not path.name.endswith(TEMPORARY)]
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes in one would write the same files.
+
+    Raises:
+      ValueError: another process holds it.
+    """
+    descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise refuse("folder", "one that no other process is training in", str(out)) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def show(out: Path) -> int:
-    """Print the summary of a run that is complete; return the exit status that it had."""
-    summary = json.loads((out / SUMMARY).read_text())
+    """Print the summary of a run that is complete; return the exit status that it had.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    try:
+        summary: Any = json.loads((out / SUMMARY).read_text())
+    except ValueError as error:
+        raise refuse(SUMMARY, "JSON", str(error)) from error
+    if not isinstance(summary, dict) or "policy_version" not in summary:
+        raise refuse(f"{SUMMARY}: policy_version", "a number", summary)
     with TrainView(out, total=0) as view:
         view.summary(summary)
     return 0 if summary["policy_version"] else 1
@@ -175,7 +212,7 @@ def _copy(demonstrations: tuple[Episode, ...], out: Path) -> None:
 
 
 def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
-    with TrainView(out, config.steps) as view:
+    with alone_in(out), TrainView(out, config.steps) as view:
         view.begin(training.rows)
         summary = training.run(view)
         view.summary(summary)
