@@ -10,6 +10,7 @@ run that is complete is not repeated and one that was stopped goes on.
 
 import argparse
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from training_runs import (
 )
 
 METHODS = ("me-trpo", "mb-mpo")
+LEVELS, SEEDS = (0.1, 0.5, 1.0), 3
 HEADINGS = (
     "Method",
     "Bias up to",
@@ -80,7 +82,7 @@ def table_line(case: Case, seeds: int, summaries: list[Summary]) -> list[str]:
 
 
 def whole_table(results: KeptResults, cases: list[Case], seeds: int) -> str:
-    """The table from the runs that are there, and what they were made with."""
+    """The table from the runs of these cases that are there, and what they were made with."""
     found = [(case, results.summaries(case.spec.name, case.steps, seeds)) for case in cases]
     lines = [table_line(case, seeds, summaries) for case, summaries in found if summaries]
     return f"{table(HEADINGS, lines)}\n{made_with_lines([one for _, summaries in found for one in summaries])}"
@@ -94,22 +96,27 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--env", default="Reacher-v5")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument(
-        "--levels", type=float, nargs="+", default=[0.1, 0.5, 1.0], help="bounds b of the bias; 0 = none"
+        "--levels", type=float, nargs="+", default=LEVELS, help="bounds b of the bias; 0 = none"
     )
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=10_000, help="real steps of a run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     return parser.parse_args()
+
+
+def of_levels(args: argparse.Namespace, levels: Iterable[float], methods: Iterable[str]) -> list[Case]:
+    """The cases of some levels and methods, as the other arguments have it."""
+    return [
+        Case(env=args.env, algorithm=method, bias=level, noise=args.noise, steps=args.steps)
+        for level in levels
+        for method in methods
+    ]
 
 
 def main() -> None:
     """Run what is missing, first every level's first seed, keep what each came to, and write the table."""
     args = parse()
-    cases = [
-        Case(env=args.env, algorithm=method, bias=level, noise=args.noise, steps=args.steps)
-        for level in args.levels
-        for method in args.methods
-    ]
+    cases = of_levels(args, args.levels, args.methods)
     folder = args.results or args.out
     results = KeptResults(folder)
     for seed in range(args.seeds):
@@ -119,7 +126,8 @@ def main() -> None:
                 results.add(case.spec.name, case.steps, seed, summary, folder_of(case.spec, seed, args.out))
                 results.save()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(whole_table(results, cases, args.seeds))
+    kept = of_levels(args, sorted({*LEVELS, *args.levels}), METHODS)  # the file loses nothing by what was asked for
+    (folder / "table.md").write_text(whole_table(results, kept, max(args.seeds, SEEDS)))
     print(whole_table(results, cases, args.seeds))
 
 

@@ -75,7 +75,7 @@ def main() -> None:
         means.append(returns.mean)
         print(f"seed {seed}: mean {returns.mean:.2f}, std {returns.std:.2f}, min {returns.min:.2f}", flush=True)
     minutes = (time.monotonic() - began_s) / 60 / len(means)
-    figures = (statistics.mean(means), statistics.pstdev(means), min(means))
+    figures = (statistics.mean(means), statistics.stdev(means), min(means))
     method = f"SAC, stable-baselines3 {stable_baselines3.__version__}, learning rate {rate:g}"
     cells = [args.env, method, f"{args.steps:,}", f"{len(means)} of {len(means)}", *map(number, figures)]
     print("| " + " | ".join([*cells, f"{number(minutes)} minutes a seed"]) + " |")
