@@ -2,8 +2,9 @@
 
 One member (vanilla) beside five (me-ppo), from the curves.csv that bench/learning.py writes: where both were trained,
 as far as both went, the mean over seeds and their range. Both returns are of the same policy, the last good one, from
-where episodes begin, without noise. They compare only where whole episodes are imagined: a task with longer ones is
-left out, and said so.
+where episodes begin, without noise: the imagined one where recorded episodes do, the real one on the few evaluation
+episodes of the curve, which may be easier or harder than all of them. They compare only where whole episodes are
+imagined: a task with longer ones is left out, and said so.
 
     python bench/model_bias.py runs/learning/curves.csv --out runs/learning/model-bias.png
 """

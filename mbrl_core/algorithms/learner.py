@@ -319,7 +319,10 @@ class Learner:
         self._obs_norm = self._good.obs_norm
 
     def _renormalise(self, data: Dataset) -> None:
-        """Normalise observations as they will be imagined; policy and value compute what they did."""
+        """Normalise observations as they will be imagined; policy and value compute what they did.
+
+        Learned step sizes stay as they are: where a scale grows by s, the first layer's inner step shrinks by s^2.
+        """
         goals = self._goals(len(data.states))
         old, new = self._obs_norm, Normaliser.of(self._task.observe(data.states, goals), SMALLEST_SPREAD)
         self._obs_norm = new
