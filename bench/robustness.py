@@ -95,9 +95,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder of results.csv, curves.csv and table.md; --out if absent")
     parser.add_argument("--env", default="Reacher-v5")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument(
-        "--levels", type=float, nargs="+", default=LEVELS, help="bounds b of the bias; 0 = none"
-    )
+    parser.add_argument("--levels", type=float, nargs="+", default=LEVELS, help="bounds b of the bias; 0 = none")
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=10_000, help="real steps of a run")
     parser.add_argument("--seeds", type=int, default=SEEDS)
