@@ -1,7 +1,7 @@
 """What MB-MPO's inner step on real episodes would do were it larger: the learned step sizes times a factor.
 
-For a folder of `mbrl train --algorithm mb-mpo` that has ended. Neither the episodes that are adapted to nor those that are
-evaluated on are training's; the first five are those of the run's own summary.
+For a folder of `mbrl train --algorithm mb-mpo` that has ended. Neither the episodes that are adapted to nor those of
+the evaluation are training's; the first five are those of the run's own summary.
 
     python bench/step_sizes.py runs/robustness/Reacher-v5-mb-mpo-10000-bias-1-noise-0.1/seed-0
 """
