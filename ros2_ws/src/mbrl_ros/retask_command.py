@@ -69,7 +69,8 @@ def retask(config: RetaskConfig) -> int:
     content = {"command": COMMAND, "settings": dataclasses.asdict(config), "made_with": made_with}
     content["reward_sha256"] = reward_sha256(config.reward)
     write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())
-    return _carry_through(config, prepared, out)
+    with alone_in(out):
+        return _carry_through(config, prepared, out)
 
 
 def is_retask(folder: Path) -> bool:
@@ -95,11 +96,12 @@ def resume_retask(config: ResumeConfig) -> int:
     now = reward_sha256(settings.reward)
     if content.get("reward_sha256", now) != now:  # earlier versions had it in the checkpoint alone
         raise refuse(f"reward: {settings.reward}: sha256", content["reward_sha256"], now)
-    return _carry_through(settings, _prepare(settings, out), out)
+    with alone_in(out):
+        return _carry_through(settings, _prepare(settings, out), out)
 
 
 def _carry_through(config: RetaskConfig, prepared: Retask, out: Path) -> int:
-    with alone_in(out), TrainView(out, config.rounds, count="round") as view:
+    with TrainView(out, config.rounds, count="round") as view:
         view.begin(prepared.rows)
         summary = prepared.run(view)
         view.summary(summary)

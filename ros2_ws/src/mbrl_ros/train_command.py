@@ -82,8 +82,9 @@ def train(config: TrainConfig) -> int:
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
     content = {"settings": dataclasses.asdict(config), "made_with": made_with}
     write_atomically(out / CONFIG, json.dumps(content, indent=2).encode())  # first: with it the run can be resumed
-    _copy(demonstrations, out)
-    return _carry_through(config, Training(env, task, learner, out, _budget(config), config.schedule), out)
+    with alone_in(out):
+        _copy(demonstrations, out)
+        return _carry_through(config, Training(env, task, learner, out, _budget(config), config.schedule), out)
 
 
 def resume(config: ResumeConfig) -> int:
@@ -97,8 +98,9 @@ def resume(config: ResumeConfig) -> int:
         return show(out)
     settings = read_settings(out)
     env, task, learner = _build(settings)
-    _copy(_to_copy(settings, task, out), out)
-    return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
+    with alone_in(out):
+        _copy(_to_copy(settings, task, out), out)
+        return _carry_through(settings, Training(env, task, learner, out, _budget(settings), settings.schedule), out)
 
 
 def refuse_unused(config: TrainConfig) -> None:
@@ -212,7 +214,7 @@ def _copy(demonstrations: tuple[Episode, ...], out: Path) -> None:
 
 
 def _carry_through(config: TrainConfig, training: Training, out: Path) -> int:
-    with alone_in(out), TrainView(out, config.steps) as view:
+    with TrainView(out, config.steps) as view:
         view.begin(training.rows)
         summary = training.run(view)
         view.summary(summary)
