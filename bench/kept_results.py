@@ -40,9 +40,11 @@ class KeptResults:
     def __init__(self, folder: Path) -> None:
         """Read what is there; nothing where there is no such folder yet."""
         self._folder = folder
-        self._results = {(line["run"], int(line["steps"]), int(line["seed"])): line for line in _read(folder / RESULTS)}
+        self._results = {
+            (line["run"], int(line["steps"]), int(line["seed"])): line for line in read_lines(folder / RESULTS)
+        }
         self._curves: dict[tuple[str, int], list[Line]] = {}
-        for line in _read(folder / CURVES):
+        for line in read_lines(folder / CURVES):
             self._curves.setdefault((line["run"], int(line["seed"])), []).append(line)
 
     def has(self, run: str, steps: int, seed: int) -> bool:
@@ -56,7 +58,7 @@ class KeptResults:
         figures = {name: "" if summary.get(name) is None else str(summary[name]) for name in FIGURES}
         origin = {"commit": short_commit(made["commit"]), "made_with": made_sentence(made)}
         self._results[run, steps, seed] = key | figures | origin
-        curve = [{name: line[name] for name in CURVE} for line in _read(folder / PROGRESS)]
+        curve = [{name: line[name] for name in CURVE} for line in read_lines(folder / PROGRESS)]
         self._curves[run, seed] = [
             {"run": run, "env": summary["env"], "algorithm": summary["algorithm"], "seed": str(seed)} | line
             for line in curve
@@ -78,7 +80,8 @@ class KeptResults:
         return [line | {name: float(line[name]) if line[name] else None for name in FIGURES} for line in lines]
 
 
-def _read(path: Path) -> list[Line]:
+def read_lines(path: Path) -> list[Line]:
+    """Rows of a CSV file; none where there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:

@@ -8,20 +8,14 @@ is what zero actions get; what is worse by more than a tenth of it is not shown.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
+from kept_results import CURVES, RESULTS, Line, read_lines
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from model_bias import Line, band
-
-
-def read(path: Path) -> list[Line]:
-    """Rows of a CSV file."""
-    with path.open() as file:
-        return list(csv.DictReader(file))
+from model_bias import band, draw_band
 
 
 def by_run(lines: list[Line], env: str) -> dict[str, list[Line]]:
@@ -39,8 +33,7 @@ def draw(axes: Axes, runs: dict[str, list[Line]], env: str, zero: float) -> None
     for colour, (name, lines) in enumerate(runs.items()):
         shown = band(lines, "curve_return_mean")
         seeds = len({line["seed"] for line in lines})
-        axes.plot(shown.steps, shown.mean, color=f"C{colour}", label=f"{name}, {seeds} seeds")
-        axes.fill_between(shown.steps, shown.low, shown.high, color=f"C{colour}", alpha=0.12, linewidth=0)
+        draw_band(axes, shown, f"C{colour}", f"{name}, {seeds} seeds")
         best = max(best, float(shown.high.max()))
     axes.axhline(zero, color="grey", linestyle=":")
     axes.set(xlabel="real steps", ylabel="return of an episode", title=env)
@@ -55,10 +48,9 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="folder of curves.csv and results.csv")
     parser.add_argument("--out", type=Path, default=Path("curves.png"))
     args = parser.parse_args()
-    for name in ("curves.csv", "results.csv"):
-        if not (args.results / name).is_file():
-            sys.exit(f"{args.results}: expected {name}, got none")
-    lines, results = read(args.results / "curves.csv"), read(args.results / "results.csv")
+    lines, results = (read_lines(args.results / name) for name in (CURVES, RESULTS))
+    if not (lines and results):
+        sys.exit(f"{args.results}: expected {CURVES} and {RESULTS} with runs, got none")
     tasks = list(dict.fromkeys(line["env"] for line in lines))
     zeros = {env: next(float(row["zero_return"]) for row in results if row["run"].startswith(env)) for env in tasks}
     columns = min(3, len(tasks))

@@ -10,13 +10,13 @@ imagined: a task with longer ones is left out, and said so.
 """
 
 import argparse
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium
 import numpy as np
+from kept_results import Line, read_lines
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,7 +26,6 @@ from mbrl_core.types import Vector
 
 METHODS = {"vanilla": "one member", "me-ppo": "five members"}
 RETURNS = {"imagined_return": ("imagined", "--"), "curve_return_mean": ("real", "-")}
-Line = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,12 @@ def band(lines: list[Line], column: str) -> Band:
     return Band(grid, values.mean(0), values.min(0), values.max(0))
 
 
+def draw_band(axes: Axes, shown: Band, colour: str, label: str, style: str = "-") -> None:
+    """A line for the mean over a shade for the range."""
+    axes.plot(shown.steps, shown.mean, style, color=colour, label=label)
+    axes.fill_between(shown.steps, shown.low, shown.high, color=colour, alpha=0.12, linewidth=0)
+
+
 def too_long(env: str) -> str:
     """Why imagined and real return of a task do not compare; empty where they do."""
     episode, horizon = gymnasium.spec(env).max_episode_steps or 0, ValidationConfig().horizon
@@ -82,8 +87,7 @@ def draw(axes: Axes, lines: list[Line], env: str) -> None:
         rounds = of_method(lines, env, method)
         for column, (kind, style) in RETURNS.items():
             shown = band(rounds, column)
-            axes.plot(shown.steps, shown.mean, style, color=f"C{colour}", label=f"{label}, {kind}")
-            axes.fill_between(shown.steps, shown.low, shown.high, color=f"C{colour}", alpha=0.12, linewidth=0)
+            draw_band(axes, shown, f"C{colour}", f"{label}, {kind}", style)
             ends.append(shown.steps[-1])
     seeds = {method: len({line["seed"] for line in of_method(lines, env, method)}) for method in METHODS}
     count = ", ".join(f"{method} {number} seeds" for method, number in seeds.items())
@@ -98,8 +102,7 @@ def main() -> None:
     parser.add_argument("curves", type=Path, help="curves.csv of bench/learning.py")
     parser.add_argument("--out", type=Path, default=Path("model-bias.png"))
     args = parser.parse_args()
-    with args.curves.open() as file:
-        lines = list(csv.DictReader(file))
+    lines = read_lines(args.curves)
     tasks = comparable(lines)
     for env in tasks:
         if too_long(env):

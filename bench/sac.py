@@ -7,13 +7,12 @@ The same 100 seeds, without noise. Default settings but for the learning rate on
 """
 
 import argparse
-import statistics
 import sys
 import time
 from typing import Any
 
 import numpy as np
-from training_runs import number
+from training_runs import number, over_seeds
 
 from mbrl_core.types import Vector
 from mbrl_sim.environment import action_bounds, open_environment
@@ -75,7 +74,7 @@ def main() -> None:
         means.append(returns.mean)
         print(f"seed {seed}: mean {returns.mean:.2f}, std {returns.std:.2f}, min {returns.min:.2f}", flush=True)
     minutes = (time.monotonic() - began_s) / 60 / len(means)
-    figures = (statistics.mean(means), statistics.stdev(means), min(means))
+    figures = over_seeds([{"mean": mean} for mean in means], "mean") or ()
     method = f"SAC, stable-baselines3 {stable_baselines3.__version__}, learning rate {rate:g}"
     cells = [args.env, method, f"{args.steps:,}", f"{len(means)} of {len(means)}", *map(number, figures)]
     print("| " + " | ".join([*cells, f"{number(minutes)} minutes a seed"]) + " |")

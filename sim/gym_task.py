@@ -43,8 +43,7 @@ class GymTask:
         self._low, self._high = action_bounds(env)
         self.action_dim = len(self._low)
         self._core = self.obs_dim - self.goal_dim
-        self._learns_reward = self.known.reward is None or self.known.rest_of_reward
-        self._rest = int(self._learns_reward or idle_rest)
+        self._rest = int(self.known.learns_reward or idle_rest)
         self._end = int(self.known.terminates is None)
         self.state_dim = self.learned_dim = self._core + self._rest + self._end
         self.input_dim = self._core + len(self.known.angles) + self.action_dim
@@ -70,7 +69,7 @@ class GymTask:
         if not np.isfinite(reward):
             raise refuse(f"{self.name}: reward", "a finite number", reward)
         rest = reward - float(self._known_reward(obs, action, next_obs))
-        if not self._learns_reward and abs(rest) > REWARD_TOLERANCE * (1 + abs(reward)):
+        if not self.known.learns_reward and abs(rest) > REWARD_TOLERANCE * (1 + abs(reward)):
             raise refuse(f"{self.name}: reward", reward - rest, reward)
         extras = ([rest] if self._rest else []) + ([float(terminated)] if self._end else [])
         return np.concatenate([self.first_state(next_obs)[: self._core], extras])
@@ -108,7 +107,7 @@ class GymTask:
     def reward(self, state: Array, action: Array, next_state: Array, goal: Array) -> Array:
         """What is known of the reward, and what was learned of it: (...) (xp)."""
         reward = self._known_reward(self.observe(state, goal), action, self.observe(next_state, goal))
-        return reward + next_state[..., self._core] if self._learns_reward else reward
+        return reward + next_state[..., self._core] if self.known.learns_reward else reward
 
     def terminates(self, state: Array, goal: Array) -> Array:
         """Whether the episode ends here, as known or as learned: (...) bool (xp)."""

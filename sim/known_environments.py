@@ -27,6 +27,11 @@ class Known:
     relative: tuple[tuple[int, int], ...] = ()  # an entry, and the entry of the goal that is subtracted in it
     sample_goal: Callable[[np.random.Generator, int], Vector] | None = None  # to (count, G)
 
+    @property
+    def learns_reward(self) -> bool:
+        """Whether the reward, or a part of it, has to be learned."""
+        return self.reward is None or self.rest_of_reward
+
 
 def known(name: str) -> Known:
     """Facts about the environment with this id; nothing for one that is not listed here."""

@@ -41,6 +41,5 @@ class Rewarded(gymnasium.Wrapper[Any, Any, Any, Any]):
 def rewarded_task(env: Env, reward: Reward) -> tuple[Env, GymTask]:
     """The environment and its task under another reward; states stay what they were, whatever it was learned from."""
     facts = known(env.spec.id if env.spec else "")
-    learned = facts.reward is None or facts.rest_of_reward
-    task = GymTask(env, replace(facts, reward=reward, rest_of_reward=False), idle_rest=learned)
+    task = GymTask(env, replace(facts, reward=reward, rest_of_reward=False), idle_rest=facts.learns_reward)
     return Rewarded(env, reward), task

@@ -22,6 +22,7 @@ from mbrl_ros.train_command import (
     GROUPS,
     ResumeConfig,
     TrainConfig,
+    absolute,
     alone_in,
     check_new,
     make_learner,
@@ -62,7 +63,7 @@ def retask(config: RetaskConfig) -> int:
     """
     check_new(config.out)
     out = Path(config.out)
-    config = dataclasses.replace(config, run=_absolute(config.run), reward=_absolute(config.reward))
+    config = dataclasses.replace(config, run=absolute(config.run), reward=absolute(config.reward))
     prepared = _prepare(config, out)
     out.mkdir(parents=True, exist_ok=True)
     made_with = {"versions": versions(), "machine": machine(), "commit": git_commit()}
@@ -168,8 +169,3 @@ def _check_method(settings: TrainConfig, real_steps: int) -> None:
     if bonus.weight_at(real_steps):
         steps = f"a run of at least {bonus.anneal_steps} real steps, where its bonus has ended"
         raise refuse(f"run: {group}.imagination.bonus", steps, real_steps)
-
-
-def _absolute(path: str) -> str:
-    """So that the retask can be resumed from anywhere."""
-    return str(Path(path).absolute()) if path else path

@@ -73,8 +73,7 @@ def train(config: TrainConfig) -> int:
     refuse_unused(config)
     check_new(config.out)
     out = Path(config.out)
-    if config.demonstrations:  # the run can be resumed from anywhere
-        config = dataclasses.replace(config, demonstrations=str(Path(config.demonstrations).absolute()))
+    config = dataclasses.replace(config, demonstrations=absolute(config.demonstrations))
     env, task, learner = _build(config)
     check_budget(config.steps, config.schedule, task)
     demonstrations = _to_copy(config, task, out)
@@ -128,6 +127,11 @@ def _changes(config: Any, default: Any, prefix: str = "") -> dict[str, tuple[Any
         elif mine != theirs:
             changes[name] = (theirs, mine)
     return changes
+
+
+def absolute(path: str) -> str:
+    """So that a run can be resumed from anywhere; what is not given stays so."""
+    return str(Path(path).absolute()) if path else path
 
 
 def check_new(out: str) -> None:
