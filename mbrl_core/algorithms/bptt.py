@@ -2,8 +2,8 @@
 
 An iteration follows the gradient of the imagined return, with the value bootstrapped at a short horizon, through
 policy, model, known dynamics and reward. Departures: reparameterised noise drawn in the model; rollouts of every
-member; the gradient's norm is bounded, since it grows with the horizon where the model is chaotic; mean actions
-outside what can be sent cost something, since no gradient leads back from there.
+member; the gradient's norm is bounded, since it grows with the horizon where the model is chaotic; a cost of mean
+actions outside [-1, 1] (`gaussian_mlp.py`), in spreads of the real rewards.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mbrl_core.algorithms.accepted import Trained
-from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient, outside
+from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.learner import Learner
 from mbrl_core.algorithms.restart import RESTART_DOC, RESTARTS
 from mbrl_core.algorithms.validation import ValidationConfig
@@ -38,9 +38,6 @@ class BpttConfig:
     )
     policy: PolicyConfig = setting(PolicyConfig(), doc="the policy")
     learning_rate: float = setting(3e-3, doc="Adam's step size of the policy", low=1e-7, high=1.0)
-    outside_cost: float = setting(
-        1.0, doc="cost of a step whose mean action lies 1 outside [-1, 1], in spreads of the real rewards", low=0.0
-    )
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")
     validation: ValidationConfig = setting(ValidationConfig(), doc="the 70 % rule")
@@ -83,9 +80,8 @@ class Bptt:
             rollouts = world.imagine(partial(self.policy.distribution, parameters), shape)
             kept.append(rollouts)
             value = bptt_objective(rollouts, self._value.values(rollouts.obs[-1]), self._config.value.discount)
-            mean, _ = self.policy.distribution(parameters, rollouts.obs[:-1].detach())
-            cost = self._config.outside_cost * world.data.reward_spread * shape.horizon
-            return value - cost * outside(mean, rollouts.alive)
+            outside = self.policy.outside(parameters, rollouts.obs[:-1][rollouts.alive].detach()).mean()
+            return value - world.data.reward_spread * shape.horizon * outside
 
         gradient = clipped_gradient(objective, self._parameters, self._config.max_gradient)
         for name, tensor in self._parameters.items():

@@ -4,8 +4,7 @@ J(theta) = mean_b (sum_t discount^t r_t + discount^L V(o_L)) over reparameterise
 where a rollout is cut; the pathwise gradient of SVG (Heess et al. 2015, arXiv 1510.09142). Departures: noise is drawn
 afresh in the model, not inferred from real steps (rollouts begin in real states but do not follow real ones); every
 member rolls out its share. Gradients grow with the horizon where the model is chaotic: horizons are short, and the
-gradient's norm is bounded. What is drawn outside [-1, 1] is cut, and no gradient comes through a cut: a policy whose
-mean has left the interval would stay outside for ever, so its way out has a cost.
+gradient's norm is bounded.
 """
 
 from collections.abc import Callable
@@ -46,19 +45,6 @@ def bptt_objective(rollouts: Rollouts, last_value: Tensor, discount: float) -> T
     at_end = powers.to(last_value.device)[rollouts.alive.sum(0)]
     ran_on = (~rollouts.terminated.any(0)).to(last_value.dtype)
     return (discounts @ rollouts.rewards + at_end * ran_on * last_value).mean()
-
-
-def outside(mean: Tensor, alive: Tensor) -> Tensor:
-    """How far mean actions lie outside [-1, 1]: squared distance, summed over the action, averaged over steps taken.
-
-    Args:
-      mean: (H, B, A).
-      alive: (H, B) bool, the steps that are taken.
-
-    Returns:
-      ().
-    """
-    return ((mean.abs() - 1.0).clamp(min=0.0) ** 2).sum(-1)[alive].mean()
 
 
 def clipped_gradient(

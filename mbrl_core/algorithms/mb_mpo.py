@@ -5,10 +5,10 @@ adapts it there by one policy-gradient step, imagines again with the adapted pol
 sizes so that the adapted ones do well. Departures, with reasons: LVC in place of the plain log-likelihood form, whose
 meta-gradient misses the credit of the pre-update sampling (Rothfuss et al. 2019, arXiv 1810.06784); by default PPO's
 outer objective with a penalty on the inner KL, as there, in minibatches with an inner step of each one's own; one
-learned step size per parameter (Meta-SGD, arXiv 1707.09835); branched rollouts, a learned value, the spread at the
-start of a round and validation as in `me_ppo.py`. Validation looks at the meta-policy,
-before it adapts. Real data come from the policies that the last iteration adapted, one outer step behind the
-meta-policy.
+learned step size per parameter (Meta-SGD, arXiv 1707.09835); a cost of the meta-policy's mean actions outside [-1, 1]
+(`gaussian_mlp.py`), in spreads of the advantages; branched rollouts, a learned value, the spread at the start of a
+round and validation as in `me_ppo.py`. Validation looks at the meta-policy, before it adapts. Real data come from the
+policies that the last iteration adapted, one outer step behind the meta-policy.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """ME-TRPO: model-ensemble trust-region policy optimisation (Kurutach et al. 2018, arXiv 1802.10592, algorithm 1).
 
-As ME-PPO but for the update: one natural-gradient step per iteration, maximising E_member[mean r A] while the mean
-KL(acting | new) stays within a bound (`trpo.py`). The departures in imagination, warm starts and validation are those
-of `me_ppo.py`, so that the two compare; the value function is learned (the paper's baseline is linear).
+As ME-PPO but for the update: one natural-gradient step per iteration, maximising E_member[mean r A], less what mean
+actions outside [-1, 1] cost (`gaussian_mlp.py`), while the mean KL(acting | new) stays within a bound (`trpo.py`). The
+departures in imagination, warm starts and validation are those of `me_ppo.py`, so that the two compare; the value
+function is learned (the paper's baseline is linear).
 """
 
 from dataclasses import dataclass
@@ -75,7 +76,10 @@ class MeTrpo:
         obs, actions, log_prob = rollouts.obs[:-1][alive], rollouts.actions[alive], rollouts.log_prob[alive]
         advantages = (advantages[alive] - advantages[alive].mean()) / advantages[alive].std().clamp(min=1e-6)
         step = trpo_step(
-            lambda moved: importance_surrogate(self.policy, moved, obs, actions, log_prob, advantages),
+            lambda moved: (
+                importance_surrogate(self.policy, moved, obs, actions, log_prob, advantages)
+                - self.policy.outside(moved, obs).mean()
+            ),
             lambda moved: policy_kl(self.policy, acting, moved, obs).mean(),
             acting,
             self._config.trpo,

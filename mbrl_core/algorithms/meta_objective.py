@@ -48,6 +48,7 @@ class MetaTerms(NamedTuple):
     clipped: Tensor  # (), the same clipped, PPO's
     inner_kl: Tensor  # (), sum over inner steps of the KL (acting | now) of the policy that the step begins from, nats
     outer_kl: Tensor  # (), KL (acting | now) of the adapted policies, nats
+    outside: Tensor  # (), sum over inner steps of what mean actions outside [-1, 1] cost the policy that it begins from
 
 
 def for_tasks(parameters: Parameters, tasks: int) -> Parameters:
@@ -115,12 +116,12 @@ def minibatches(batch: MetaBatch, count: int, generator: torch.Generator) -> Ite
 
 def meta_loss(terms: MetaTerms, config: MetaObjectiveConfig) -> Tensor:
     """What the outer PPO step minimises, -J^ProMP: ()."""
-    return config.inner_kl_weight * terms.inner_kl - terms.clipped
+    return config.inner_kl_weight * terms.inner_kl + terms.outside - terms.clipped
 
 
 def meta_surrogate(terms: MetaTerms, config: MetaObjectiveConfig) -> Tensor:
     """What the outer TRPO step maximises while `terms.outer_kl` stays within its bound: ()."""
-    return terms.surrogate - config.inner_kl_weight * terms.inner_kl
+    return terms.surrogate - config.inner_kl_weight * terms.inner_kl - terms.outside
 
 
 def joined(parameters: Parameters, step_sizes: Parameters) -> Parameters:
@@ -156,13 +157,16 @@ def _task_terms(
     policy: GaussianMlp, parameters: Parameters, step_sizes: Parameters, task: MetaBatch, form: str, clip: float
 ) -> MetaTerms:
     """The terms of one task."""
-    inner_kl, theta = torch.zeros_like(task.outer.advantages[:1].sum()), parameters
+    inner_kl = outside = torch.zeros_like(task.outer.advantages[:1].sum())
+    theta = parameters
     for steps, acted in zip(task.inner, task.acting[:-1], strict=True):
         inner_kl = inner_kl + weighted_mean(policy_kl(policy, acted, theta, steps.obs), steps.weights)
+        outside = outside + weighted_mean(policy.outside(theta, steps.obs), steps.weights)
         theta = adapted_parameters(policy, theta, step_sizes, steps, form)
     outer = task.outer
     ratio = torch.exp(policy.log_prob(theta, outer.obs, outer.actions) - outer.log_prob)
     shares = outer.weights * (outer.weights.numel() / outer.weights.sum())
     clipped = -clipped_loss(ratio, shares * outer.advantages, clip)
     outer_kl = weighted_mean(policy_kl(policy, task.acting[-1], theta, outer.obs), outer.weights)
-    return MetaTerms(weighted_mean(ratio * outer.advantages, outer.weights), clipped, inner_kl, outer_kl)
+    surrogate = weighted_mean(ratio * outer.advantages, outer.weights)
+    return MetaTerms(surrogate, clipped, inner_kl, outer_kl, outside)

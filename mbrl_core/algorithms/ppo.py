@@ -2,7 +2,7 @@
 
 Departures: no value clipping and no entropy term (the policy's smallest spread is bounded instead); an update stops
 early when the policy has moved by more than `max_kl`; several value functions, each with its own rows, share an update
-by the mean of their losses.
+by the mean of their losses; a cost of mean actions outside [-1, 1] (`gaussian_mlp.py`), in spreads of the advantages.
 """
 
 from collections.abc import Iterator
@@ -99,6 +99,7 @@ class PpoUpdate:
             if kl > config.max_kl:
                 break
             policy_loss = clipped_loss(torch.exp(log_ratio), samples.advantages[rows], config.clip)
+            policy_loss = policy_loss + self._policy.outside(self.policy_parameters, samples.obs[rows]).mean()
             error = self._value.normalised(self.value_parameters, samples.obs[value_rows]) - targets[value_rows]
             self._optimiser.zero_grad()
             (policy_loss + 0.5 * (error * error).mean()).backward()

@@ -2,6 +2,10 @@
 
 Parameters are a dict of named tensors, or one flat vector theta (P,) in the order of `shapes`. Observations are
 normalised by numbers that travel with the parameters.
+
+What a policy draws outside [-1, 1] is cut before it acts. Every draw beyond has the same consequence, so neither score
+nor pathwise gradient shows a mean that has left the interval the way back, and it would stay out for good. So it costs
+something, in the objective of every method.
 """
 
 import math
@@ -19,11 +23,14 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Size and spread of the policy."""
+    """Size, spread and bounds of the policy."""
 
     hidden: tuple[int, ...] = setting((64, 64), doc="widths of the hidden layers", low=1)
     initial_std: float = setting(0.4, doc="standard deviation of actions at the start", low=1e-3, high=2.0)
     min_std: float = setting(0.1, doc="it never falls below this: exploration goes on", low=1e-4, high=1.0)
+    outside_cost: float = setting(
+        1.0, doc="of a step whose mean action lies 1 outside [-1, 1], in spreads of what the method judges by", low=0
+    )
 
 
 def mlp_shapes(sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -98,6 +105,11 @@ class GaussianMlp:
         mean, log_std = self.distribution(parameters, obs)
         error = (action - mean) * torch.exp(-log_std)
         return -0.5 * (error * error + 2 * log_std + math.log(math.tau)).sum(-1)
+
+    def outside(self, parameters: Parameters, obs: Tensor) -> Tensor:
+        """What mean actions outside [-1, 1] cost, squared distances times `outside_cost`: (..., O) to (...)."""
+        mean, _ = self.distribution(parameters, obs)
+        return self.config.outside_cost * ((mean.abs() - 1.0).clamp(min=0.0) ** 2).sum(-1)
 
     def flatten(self, parameters: Parameters) -> Tensor:
         """Named parameters as one vector: (P,)."""

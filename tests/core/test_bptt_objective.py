@@ -5,7 +5,7 @@ import torch
 from fakes.known_ensemble import BendingEnsemble
 from fakes.point_task import PointTask
 
-from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient, outside
+from mbrl_core.algorithms.bptt_objective import bptt_objective, clipped_gradient
 from mbrl_core.algorithms.value import ValueMlp
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import Rollouts, roll_out
@@ -63,21 +63,13 @@ def test_a_cut_rollout_ends_in_the_value_of_where_it_was_cut():
     assert value.item() == ((1 + 8) + (2 + 4 + 8)) / 2
 
 
-def test_distance_outside_by_hand_and_only_of_steps_that_are_taken():
-    mean = torch.tensor([[[1.5, 0.0], [-3.0, 2.0]], [[0.9, -1.0], [9.0, 9.0]]])
-    alive = torch.tensor([[True, True], [True, False]])
-    assert outside(mean, alive).item() == pytest.approx((0.25 + (4.0 + 1.0) + 0.0) / 3)
-
-
 def test_a_mean_that_has_left_the_interval_is_led_back_where_the_return_has_no_gradient():
     parameters = policy_parameters() | {"bias1": torch.tensor([3.0, -3.0]).double()}
     gradient = clipped_gradient(objective, parameters, math.inf)
     assert gradient.slope["bias1"].abs().max() < 1e-3, "nothing comes through the cut"
 
     def led_back(theta):
-        obs = torch.zeros(HORIZON, 10, 4).double()
-        mean, _ = POLICY.distribution(theta, obs)
-        return objective(theta) - outside(mean, torch.ones(HORIZON, 10, dtype=torch.bool))
+        return objective(theta) - POLICY.outside(theta, torch.zeros(10, 4).double()).mean()
 
     slope = clipped_gradient(led_back, parameters, math.inf).slope["bias1"]
     assert slope[0] < -1.0 and slope[1] > 1.0

@@ -34,6 +34,15 @@ def test_log_prob_is_the_gaussian_density():
     )
 
 
+@pytest.mark.parametrize("cost", [1.0, 0.5])
+def test_cost_of_means_outside_by_hand(cost):
+    policy = GaussianMlp(2, 2, PolicyConfig(hidden=(), outside_cost=cost))
+    parameters = policy.initial(torch.Generator().manual_seed(0)) | {"weight0": torch.eye(2)}
+    seen = torch.tensor([[[1.5, 0.0], [-3.0, 2.0]], [[0.9, -1.0], [1.0, -1.25]]])
+    expected = cost * torch.tensor([[0.25, 4.0 + 1.0], [0.0, 0.0625]])
+    assert torch.equal(policy.outside(parameters, seen), expected)
+
+
 def test_spread_never_falls_below_its_bound():
     policy, parameters = policy_and_parameters(min_std=0.2)
     _, log_std = policy.distribution(parameters | {"log_std": torch.full((2,), -9.0)}, torch.zeros(1, 3))

@@ -22,6 +22,7 @@ from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
+from mbrl_core.policies.gaussian_mlp import PolicyConfig
 from mbrl_core.replay import Replay
 
 SMALL = {
@@ -85,6 +86,29 @@ def test_same_seed_same_policy_and_another_seed_another(make):
         learner.round(replay())
     assert torch.equal(theta(learners[0]), theta(learners[1]))
     assert not torch.equal(theta(learners[0]), theta(learners[2]))
+
+
+def asked(learner):
+    """Mean of mean actions over observations of all kinds."""
+    policy = learner.method.policy
+    obs = torch.randn(100, policy.sizes[0], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return policy.distribution(learner.method.trained.policy, obs)[0].mean().item()
+
+
+@pytest.mark.parametrize("cost", [0.0, 1.0])
+def test_means_that_have_left_the_interval_come_back_because_they_cost_something(make, cost):
+    learner, worlds = make(**BRIEF, policy=PolicyConfig(outside_cost=cost)), []
+    iterate = learner.method.iterate
+    learner.method.iterate = lambda world: worlds.append(world) or iterate(world)
+    learner.round(replay())
+    gone = learner.method.trained.copied()
+    gone.policy["bias2"] += 6.0  # 15 times the spread: whatever is drawn is cut to 1
+    learner.method.replace(gone)
+    before = asked(learner)
+    for _ in range(10):
+        iterate(worlds[-1])
+    assert (asked(learner) < before - 0.1) == (cost > 0)
 
 
 def everything(learner):
