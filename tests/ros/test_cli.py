@@ -1,6 +1,7 @@
 """The command line: what it refuses, and how it says so."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -18,6 +19,14 @@ def test_help_names_every_command(capsys):
     assert cli.run(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("sim", "up sim", "up real", "up deploy", "call VERB"))
+
+
+def test_a_reader_that_leaves_early_gets_no_complaint():
+    command = [sys.executable, "-m", "mbrl_ros.cli", "train", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("command", ["find-port", "setup-motor", "calibrate", "doctor", "teleop", "replay"])

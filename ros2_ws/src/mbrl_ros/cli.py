@@ -3,6 +3,8 @@
 Exit status: 0 done, 1 the run failed, 2 bad input, 128 + n ended by signal n (130 = Ctrl-C).
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,9 @@ def run(arguments: list[str]) -> int:
     except RobotError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # whoever read the output has gone; what is still to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return FAILED
