@@ -2,6 +2,10 @@
 
 A method is one file of its own; it says how one policy iteration is made. Warm starts: rounds are seconds apart, so
 ensemble, policy and value go on from where they were, unless the settings ask for a `restart` of policy and value.
+Where a round finds nothing that validation accepts, the last good policy acts on, but the next round goes on from where
+this one ended: a policy that is good without noise and bad with it (HalfCheetah on its nose) gets worse before it gets
+better, and begun from again and again it would be the last. If that round makes no progress either, the one after
+begins from the last good policy.
 """
 
 import dataclasses
@@ -148,6 +152,7 @@ class Learner:
         zeros, ones = torch.zeros(task.obs_dim, device=self._device), torch.ones(task.obs_dim, device=self._device)
         self._obs_norm = Normaliser(zeros, ones)
         self._good = self._snapshot(0, self._obs_norm)
+        self._candidate: Accepted | None = None  # where the last round ended, if the next one goes on from there
         adaptation = self.method.adaptation if isinstance(self.method, Adapts) else None
         self._bundles = BundleMaker(task, self.method.policy, adaptation=adaptation, ensemble=self.ensemble)
         self._accepted_updates = self._rejected_updates = 0
@@ -193,7 +198,7 @@ class Learner:
     def checkpoint(self) -> Checkpoint:
         """All that the next round depends on."""
         counts = {"accepted": self._accepted_updates, "rejected": self._rejected_updates}
-        return save_learner(self._good, self.ensemble, self._generator, self._rng, **counts)
+        return save_learner(self._good, self._candidate, self.ensemble, self._generator, self._rng, **counts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on exactly as the learner would have that made the checkpoint.
@@ -201,8 +206,9 @@ class Learner:
         Raises:
           ValueError: it was made under other settings.
         """
-        self._good, counts = load_learner(checkpoint, self._good, self.ensemble, self._generator, self._rng)
-        self._accepted_updates, self._rejected_updates = counts["accepted"], counts["rejected"]
+        loaded = load_learner(checkpoint, self._good, self.ensemble, self._generator, self._rng)
+        self._good, self._candidate = loaded.good, loaded.candidate
+        self._accepted_updates, self._rejected_updates = loaded.counts["accepted"], loaded.counts["rejected"]
         self._go_back()
 
     def adopt_ensemble(self, checkpoint: Checkpoint) -> None:
@@ -243,7 +249,7 @@ class Learner:
             with _timed(tally, "validating", on_phase):
                 self._imagine_episodes(data, tally)
         except FloatingPointError as error:
-            tally.problem = str(error)
+            tally.problem, self._candidate = str(error), None
             self._go_back()
         return self._report(data, tally, accepted=self.version > began, stopped=should_stop())
 
@@ -255,7 +261,7 @@ class Learner:
         self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
     ) -> None:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
-        every = self._validation.every
+        every, began, goes_on = self._validation.every, self.version, self._candidate is not None
         self._renormalise(data)
         world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
         with _timed(tally, "validating", on_phase):
@@ -271,6 +277,8 @@ class Learner:
                 with _timed(tally, "validating", on_phase):
                     tally.ratio, good = referee.judge(self._score(starts, goals))
                 self._count(good, data)
+        keeps = self.version == began and (referee.progress or not goes_on)
+        self._candidate = self._snapshot(self.version, self._obs_norm) if keeps else None
 
     def _imagine_episodes(self, data: Dataset, tally: _Tally) -> None:
         """How the last good policy does from where real episodes begin: what a real episode compares with."""
@@ -278,10 +286,13 @@ class Learner:
         tally.imagined_return, tally.imagined_success = float(result.returns.mean()), float(result.success.mean())
 
     def _begin(self, starts: Tensor, goals: Tensor) -> Referee:
-        """Restart what the settings say; a policy drawn afresh has the last good one to beat."""
+        """Restart what the settings say, or go on; whatever is not the last good policy has that one to beat."""
         before = self._score(starts, goals)
         if self._restart == "all":
             self.method.replace(self.method.initial())
+            return Referee(self._validation, self._score(starts, goals), to_beat=before)
+        if self._candidate is not None:
+            self._replace_rebased(self._candidate)
             return Referee(self._validation, self._score(starts, goals), to_beat=before)
         if self._restart == "spread":
             trained = self.method.trained
@@ -324,12 +335,15 @@ class Learner:
         Learned step sizes stay as they are: where a scale grows by s, the first layer's inner step shrinks by s^2.
         """
         goals = self._goals(len(data.states))
-        old, new = self._obs_norm, Normaliser.of(self._task.observe(data.states, goals), SMALLEST_SPREAD)
-        self._obs_norm = new
+        self._obs_norm = Normaliser.of(self._task.observe(data.states, goals), SMALLEST_SPREAD)
         if self.version > 0:
-            trained = self.method.trained
-            policy, value = rebased(trained.policy, old, new), rebased(trained.value, old, new)
-            self.method.replace(trained._replace(policy=policy, value=value))
+            self._replace_rebased(self._good)
+
+    def _replace_rebased(self, begin: Accepted) -> None:
+        """Go on from a policy and value, which compute under today's normaliser what they did under theirs."""
+        trained, old, new = begin.trained, begin.obs_norm, self._obs_norm
+        policy, value = rebased(trained.policy, old, new), rebased(trained.value, old, new)
+        self.method.replace(trained._replace(policy=policy, value=value))
 
     def _validation_set(self, data: Dataset) -> tuple[Tensor, Tensor]:
         """Starts and goals, fixed for the round: half of it where real episodes begin, half anywhere in them.

@@ -1,7 +1,7 @@
-"""A learner between two rounds as a checkpoint, and back: last good policy, ensemble, every random generator."""
+"""A learner between two rounds as a checkpoint, and back: its policies, its ensemble, every random generator."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,29 @@ from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import Parameters
 
 _FACTS = ("version", "real_steps", "ensemble_id")
+_CANDIDATE = "candidate"
+
+
+class Loaded(NamedTuple):
+    """What a checkpoint has of the learner itself."""
+
+    good: Accepted
+    candidate: Accepted | None
+    counts: dict[str, int]
 
 
 def save_learner(
-    good: Accepted, ensemble: Ensemble, generator: torch.Generator, rng: np.random.Generator, **counts: int
+    good: Accepted,
+    candidate: Accepted | None,
+    ensemble: Ensemble,
+    generator: torch.Generator,
+    rng: np.random.Generator,
+    **counts: int,
 ) -> Checkpoint:
     """Everything that a round depends on; `counts` are whatever the learner counts."""
     tensors = _prefixed("ensemble", ensemble.tensors()) | _good_tensors(good) | {"generator": generator.get_state()}
+    if candidate is not None:
+        tensors |= _prefixed(_CANDIDATE, _trained_tensors(candidate))
     facts: dict[str, Any] = {name: getattr(good, name) for name in _FACTS}
     return Checkpoint(
         arrays={name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()},
@@ -32,8 +48,8 @@ def save_learner(
 
 def load_learner(
     checkpoint: Checkpoint, like: Accepted, ensemble: Ensemble, generator: torch.Generator, rng: np.random.Generator
-) -> tuple[Accepted, dict[str, int]]:
-    """Put ensemble and generators back as they were; return the last good policy and the counts.
+) -> Loaded:
+    """Put ensemble and generators back as they were; return the rest.
 
     Args:
       checkpoint: what `save_learner` gave.
@@ -51,6 +67,9 @@ def load_learner(
     if gate:
         like = dataclasses.replace(like, gate=ensemble.asked_tensors() | dict.fromkeys(BOUNDS, torch.zeros(())))
     wanted = _good_tensors(like) | _prefixed("ensemble", ensemble.tensors()) | {"generator": generator.get_state()}
+    candidate = _unprefixed(_CANDIDATE, tensors)
+    if candidate:
+        wanted |= _prefixed(_CANDIDATE, _trained_tensors(like))
     for name in sorted(set(wanted) ^ set(tensors)):
         raise refuse(f"checkpoint.{name}", *(("an array", "nothing") if name in wanted else ("nothing", "an array")))
     for name, mine in wanted.items():
@@ -62,14 +81,8 @@ def load_learner(
     ensemble.replace(_unprefixed("ensemble", tensors))
     generator.set_state(tensors["generator"].cpu())
     rng.bit_generator.state = checkpoint.facts["rng"]
-    good = dataclasses.replace(
-        like,
-        **checkpoint.facts["good"],
-        trained=Trained(*(_ordered(part, tensors, getattr(like.trained, part)) for part in Trained._fields)),
-        obs_norm=Normaliser(tensors["obs.mean"], tensors["obs.scale"]),
-        gate=gate,
-    )
-    return good, checkpoint.facts["counts"]
+    good = dataclasses.replace(_accepted(tensors, like), **checkpoint.facts["good"], gate=gate)
+    return Loaded(good, _accepted(candidate, like) if candidate else None, checkpoint.facts["counts"])
 
 
 def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> None:
@@ -88,11 +101,21 @@ def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> No
 
 
 def _good_tensors(good: Accepted) -> dict[str, Tensor]:
-    norm = {"mean": good.obs_norm.mean, "scale": good.obs_norm.scale}
-    named = _prefixed("obs", norm) | _prefixed("gate", good.gate)
+    return _trained_tensors(good) | _prefixed("gate", good.gate)
+
+
+def _trained_tensors(accepted: Accepted) -> dict[str, Tensor]:
+    named = _prefixed("obs", {"mean": accepted.obs_norm.mean, "scale": accepted.obs_norm.scale})
     for part in Trained._fields:
-        named |= _prefixed(part, getattr(good.trained, part))
+        named |= _prefixed(part, getattr(accepted.trained, part))
     return named
+
+
+def _accepted(tensors: dict[str, Tensor], like: Accepted) -> Accepted:
+    """The inverse of `_trained_tensors`."""
+    trained = Trained(*(_ordered(part, tensors, getattr(like.trained, part)) for part in Trained._fields))
+    norm = Normaliser(tensors["obs.mean"], tensors["obs.scale"])
+    return Accepted(version=like.version, trained=trained, obs_norm=norm)
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

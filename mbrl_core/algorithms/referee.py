@@ -9,7 +9,7 @@ class Verdict(NamedTuple):
     """What a validation found."""
 
     ratio: float  # share of members under which the policy is better than the round's best before it
-    good: bool  # keep it: to most members it is as good as the best and, where there is another to beat, better
+    good: bool  # keep it: to most members it is as good as the best, of this round and from before
 
 
 class Referee:
@@ -28,16 +28,18 @@ class Referee:
           rule: what counts as an improvement.
           first: of the policy that the round begins with.
           to_beat: of the last good policy under the same ensemble, where the round begins with another one. A policy
-            is good only if it beats this too, so that the last good one stays until a better one is there.
+            is good only if it is as good as this too.
         """
         self._rule, self._best, self._to_beat = rule, first, to_beat
         self.failures = 0  # validations without progress in a row
+        self.progress = False  # whether any policy was better than the one that the round began with
 
     def judge(self, fresh: Score) -> Verdict:
         """Judge the next policy; progress counts within the round even where the policy is not good yet."""
         ratio = improved_share(self._best, fresh)
         progress = ratio >= self._rule.ratio
-        good = improved_share(self._best, fresh, self._rule.tolerance) >= self._rule.ratio
-        good = good and (self._to_beat is None or improved_share(self._to_beat, fresh) >= self._rule.ratio)
+        rivals = [self._best] if self._to_beat is None else [self._best, self._to_beat]
+        good = all(improved_share(rival, fresh, self._rule.tolerance) >= self._rule.ratio for rival in rivals)
         self._best, self.failures = (fresh, 0) if progress else (self._best, self.failures + 1)
+        self.progress = self.progress or progress
         return Verdict(ratio, good)

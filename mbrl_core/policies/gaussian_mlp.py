@@ -5,7 +5,8 @@ normalised by numbers that travel with the parameters.
 
 What a policy draws outside [-1, 1] is cut before it acts. Every draw beyond has the same consequence, so neither score
 nor pathwise gradient shows a mean that has left the interval the way back, and it would stay out for good. So it costs
-something, in the objective of every method.
+something, in the objective of every method; little, since where the best action is a bound it is reached most often
+by a mean beyond it (ten times the cost halved what HalfCheetah learned in 30,000 steps).
 """
 
 import math
@@ -29,7 +30,7 @@ class PolicyConfig:
     initial_std: float = setting(0.4, doc="standard deviation of actions at the start", low=1e-3, high=2.0)
     min_std: float = setting(0.1, doc="it never falls below this: exploration goes on", low=1e-4, high=1.0)
     outside_cost: float = setting(
-        1.0, doc="of a step whose mean action lies 1 outside [-1, 1], in spreads of what the method judges by", low=0
+        0.1, doc="of a step whose mean action lies 1 outside [-1, 1], in spreads of what the method judges by", low=0
     )
 
 
