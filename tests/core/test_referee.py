@@ -34,3 +34,16 @@ def test_progress_is_not_good_until_the_other_policy_is_beaten_too():
     assert referee.failures == 0, "it is progress nevertheless"
     assert referee.judge(score(3, 3, 3, 9)) == (0.25, False), "progress is measured within the round"
     assert referee.judge(score(6, 6, 6, 4.5)) == (1.0, True)
+
+
+def test_what_is_as_good_as_the_other_policy_is_good_too():
+    referee = Referee(ValidationConfig(ratio=0.7, tolerance=0.1), score(0.0), to_beat=score(5.0, spread=10.0))
+    assert referee.judge(score(3.9)) == (1.0, False)
+    assert referee.judge(score(4.1)) == (1.0, True)
+
+
+def test_progress_is_remembered_whatever_follows():
+    referee = Referee(ValidationConfig(ratio=0.7), score(1, 1))
+    for returns, progress in ((0, False), (2, True), (0, True)):
+        referee.judge(score(returns, returns))
+        assert referee.progress == progress
