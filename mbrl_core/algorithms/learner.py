@@ -277,7 +277,7 @@ class Learner:
                 with _timed(tally, "validating", on_phase):
                     tally.ratio, good = referee.judge(self._score(starts, goals))
                 self._count(good, data)
-        keeps = self.version == began and (referee.progress or not goes_on)
+        keeps = self._restart != "all" and self.version == began and (referee.progress or not goes_on)
         self._candidate = self._snapshot(self.version, self._obs_norm) if keeps else None
 
     def _imagine_episodes(self, data: Dataset, tally: _Tally) -> None:

@@ -1,4 +1,4 @@
-"""What a round begins from: the last good policy, the same with more spread, or a policy drawn afresh.
+"""What a round begins from where it does not go on: the last good policy, with more spread or not, or a fresh one.
 
 A policy that goes on from round to round may be stuck in an optimum of a model that has since been corrected, with a
 spread too small to leave it. A fresh one learns from a better model from its first step, and takes longer.
