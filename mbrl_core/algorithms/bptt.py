@@ -36,7 +36,7 @@ class BpttConfig:
     imagination: ImaginationConfig = setting(
         ImaginationConfig(rollouts=200, horizon=25), doc="imagined rollouts: short, for the gradient's sake"
     )
-    policy: PolicyConfig = setting(PolicyConfig(outside_cost=1.0), doc="the policy")
+    policy: PolicyConfig = setting(PolicyConfig(outside_cost=1.0), doc="the policy; its outside_cost is 1.0 here")
     learning_rate: float = setting(3e-3, doc="Adam's step size of the policy", low=1e-7, high=1.0)
     max_gradient: float = setting(1.0, doc="the gradient is scaled down to this norm", low=1e-6)
     value: ValueConfig = setting(ValueConfig(epochs=1), doc="advantages and the value function")

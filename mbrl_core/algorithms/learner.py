@@ -4,8 +4,8 @@ A method is one file of its own; it says how one policy iteration is made. Warm 
 ensemble, policy and value go on from where they were, unless the settings ask for a `restart` of policy and value.
 Where a round finds nothing that validation accepts, the last good policy acts on, but the next round goes on from where
 this one ended: a policy that is good without noise and bad with it (HalfCheetah on its nose) gets worse before it gets
-better, and begun from again and again it would be the last. If that round makes no progress either, the one after
-begins from the last good policy.
+better, and begun from again and again it would be the last. It goes on as long as a round finds something better than
+it began with; then the last good policy is begun from again.
 """
 
 import dataclasses
@@ -277,6 +277,8 @@ class Learner:
                 with _timed(tally, "validating", on_phase):
                     tally.ratio, good = referee.judge(self._score(starts, goals))
                 self._count(good, data)
+        if not (referee.progress or referee.failures):
+            return  # stopped before any validation: nothing is known of it
         keeps = self._restart != "all" and self.version == began and (referee.progress or not goes_on)
         self._candidate = self._snapshot(self.version, self._obs_norm) if keeps else None
 

@@ -7,8 +7,8 @@ E_member[mean min(r A, clip(r, 1 - eps, 1 + eps) A)] (`ppo.py`) over the steps o
 Departures, with reasons: PPO in place of TRPO, as in arXiv 1910.12453; short rollouts branched from real states with a
 bootstrapped value in place of whole episodes (model errors compound); by default one member per rollout in place of one
 per step (a consistent world); goals drawn afresh in imagination (they are not dynamics); the ensemble is warm-started
-and never re-initialised (rounds are seconds apart); a round begins with more spread than the last one ended with
-(`restart.py`).
+and never re-initialised (rounds are seconds apart); a round that begins from the last good policy gives it more
+spread (`restart.py`).
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ class Referee:
     A policy that is as good as the best, but for chance, replaces it: it has learned from newer data. Were it to be
     better, one that is nearly perfect where validation looks would never be replaced, whatever it lacks elsewhere. The
     best itself is only replaced by a better one, so that tolerances do not add up within a round. From round to round
-    they may: a round begins from the last good policy, in members that have learned more.
+    they may: a round begins from the last good policy, or goes on from another, in members that have learned more.
     """
 
     def __init__(self, rule: ValidationConfig, first: Score, to_beat: Score | None = None) -> None:

@@ -9,7 +9,7 @@ import math
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
 
 RESTARTS = ("none", "spread", "all")
-RESTART_DOC = "what a round begins afresh: nothing, the policy's spread by half, or policy, value and step sizes"
+RESTART_DOC = "afresh in a round that does not go on: nothing, the spread by half, or policy, value and step sizes"
 
 
 def half_way_to_initial_spread(policy: GaussianMlp, parameters: Parameters) -> Parameters:

@@ -11,7 +11,7 @@ from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import Rollouts, roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, PolicyConfig
 
-POLICY, VALUE, HORIZON = GaussianMlp(4, 2, PolicyConfig(hidden=(6,))), ValueMlp((4, 5, 1)), 4
+POLICY, VALUE, HORIZON = GaussianMlp(4, 2, PolicyConfig(hidden=(6,), outside_cost=1.0)), ValueMlp((4, 5, 1)), 4
 
 
 def double(parameters: dict) -> dict:

@@ -135,6 +135,48 @@ def test_it_does_not_go_on_from_where_a_number_was_not_finite(walking, replay):
     assert begun == [0, 1, 0, 1]
 
 
+def test_a_round_that_is_stopped_before_any_validation_changes_nothing(walking, replay):
+    learner, begun = walking
+    scored(learner, 5, 5)
+    learner.round(replay, should_stop=lambda: True)
+    assert learner._candidate is None
+    scored(learner, 5, 1, 5)
+    learner.round(replay)
+    scored(learner, 5, 1, 5)
+    learner.round(replay, should_stop=lambda: True)
+    scored(learner, 5, 1, 1, 5)
+    learner.round(replay)
+    assert begun == [0, 1, 2, 3]
+
+
+def test_the_first_policy_goes_on_too(walking, replay):
+    learner, begun = walking
+    learner._good = dataclasses.replace(learner._good, version=0)
+    for returns in ((5, 1, 5), (5, 1, 3, 5)):
+        scored(learner, *returns)
+        learner.round(replay)
+    assert begun == [0, 1, 2, 3]
+
+
+def test_what_goes_on_acts_as_it_did_where_new_data_shift_the_normaliser(walking, replay):
+    learner, _ = walking
+    scored(learner, 5, 1, 5)
+    learner.round(replay)
+    ended, begun = learner._candidate, []
+    raw = torch.linspace(-1.0, 1.0, 4)
+    learner.method.iterate = lambda world: begun.append((world.obs_norm, learner.method.trained.copied())) or 0
+    wider, rng = Replay(), np.random.default_rng(1)
+    for index in range(6):
+        wider.add(point_episode(rng, index=index))
+    scored(learner, 5, 1, 1, 5)
+    learner.round(wider)
+    norm, trained = begun[0]
+    assert not torch.equal(norm.scale, ended.obs_norm.scale)
+    was, _ = learner.method.policy.distribution(ended.trained.policy, ended.obs_norm(raw))
+    now, _ = learner.method.policy.distribution(trained.policy, norm(raw))
+    assert torch.allclose(was, now, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_learner_that_goes_on_resumes_exactly(name, replay):
     method, config = METHODS[name]

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 the run failed, 2 bad input, 128 + n ended by signal n (1
 """
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -62,10 +63,9 @@ def run(arguments: list[str]) -> int:
     except RobotError as error:
         print(f"mbrl: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # whoever read the output has gone; what is still to be written goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return 128 + signal.SIGPIPE
         print(f"mbrl: {error}", file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as error:
@@ -73,6 +73,16 @@ def run(arguments: list[str]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads what is printed any more; the rest of it then goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(events & select.POLLERR for _, events in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def _verb(arguments: list[str]) -> int:
