@@ -11,7 +11,8 @@ import onnx
 import pytest
 import torch
 from fakes.blocked import WITHOUT_LEARNING
-from fakes.point_task import PointTask, point_episode
+from fakes.point_task import PointTask
+from fakes.point_task import point_replay as replay
 
 from mbrl_core.algorithms.accepted import Accepted, BundleMaker, Trained
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
@@ -25,7 +26,6 @@ from mbrl_core.models.ensemble_graph import EnsembleGraph, calibrated
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
-from mbrl_core.replay import Replay
 from mbrl_core.tasks.reach import ReachTask
 from mbrl_sim import profile_path
 from mbrl_sim.environment import open_environment
@@ -112,13 +112,6 @@ def test_the_graph_is_exported_once_and_filled_with_each_ensembles_numbers():
         assert [value.name for value in model.graph.input] == ["inputs"]
         assert b".py" not in data
         assert str(ROOT).encode() not in data
-
-
-def replay(count=4) -> Replay:
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(count):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
 
 
 def learner(make=me_ppo, **ensemble):

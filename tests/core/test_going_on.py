@@ -5,14 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from fakes.point_task import PointTask, point_episode
+from fakes.point_task import PointTask, point_replay
 
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
 from mbrl_core.algorithms.validation import Score
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
-from mbrl_core.replay import Replay
 
 SHORT = {
     "iterations": 2,
@@ -24,10 +23,7 @@ METHODS = {"me-ppo": (me_ppo, MePpoConfig(**SHORT)), "mb-mpo": (mb_mpo, MbMpoCon
 
 @pytest.fixture(scope="module")
 def replay():
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(3):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
+    return point_replay(3)
 
 
 def bias(trained) -> float:
@@ -165,11 +161,8 @@ def test_what_goes_on_acts_as_it_did_where_new_data_shift_the_normaliser(walking
     ended, begun = learner._candidate, []
     raw = torch.linspace(-1.0, 1.0, 4)
     learner.method.iterate = lambda world: begun.append((world.obs_norm, learner.method.trained.copied())) or 0
-    wider, rng = Replay(), np.random.default_rng(1)
-    for index in range(6):
-        wider.add(point_episode(rng, index=index))
     scored(learner, 5, 1, 1, 5)
-    learner.round(wider)
+    learner.round(point_replay(6, seed=1))
     norm, trained = begun[0]
     assert not torch.equal(norm.scale, ended.obs_norm.scale)
     was, _ = learner.method.policy.distribution(ended.trained.policy, ended.obs_norm(raw))

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes.point_task import PointTask, point_episode
+from fakes.point_task import PointTask, point_replay
 
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
@@ -16,7 +16,6 @@ from mbrl_core.algorithms.validation import Score
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.policies.gaussian_mlp import PolicyConfig
-from mbrl_core.replay import Replay
 
 SHORT = {
     "iterations": 2,
@@ -33,10 +32,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def replay():
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(3):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
+    return point_replay(3)
 
 
 @pytest.mark.parametrize("name", [*METHODS, "mb-mpo, trpo"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fakes.point_task import PointTask, point_episode
+from fakes.point_task import point_replay as replay
 
 from mbrl_core.actor import Actor
 from mbrl_core.algorithms.dataset import dataset
@@ -23,13 +24,6 @@ SMALL = MePpoConfig(
     imagination=ImaginationConfig(rollouts=100, horizon=10),
     ppo=PpoConfig(minibatch=250, learning_rate=3e-3),
 )
-
-
-def replay(count: int = 4) -> Replay:
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(count):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
 
 
 def learner(seed: int = 0, **changes) -> Learner:

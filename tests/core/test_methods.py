@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fakes.point_task import PointTask, point_episode
+from fakes.point_task import point_replay as replay
 
 from mbrl_core.actor import Actor
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
@@ -23,7 +24,6 @@ from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.policies.gaussian_mlp import PolicyConfig
-from mbrl_core.replay import Replay
 
 SMALL = {
     "iterations": 15,
@@ -51,13 +51,6 @@ METHODS = {
 def make(request):
     method, config = METHODS[request.param]
     return lambda seed=0, **changes: method(PointTask(), dataclasses.replace(config, **changes), seed=seed)
-
-
-def replay(count=4):
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(count):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
 
 
 def theta(learner):

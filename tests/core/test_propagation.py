@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from fakes.known_ensemble import BendingEnsemble
-from fakes.point_task import STEP, PointTask, point_episode
+from fakes.point_task import STEP, PointTask
+from fakes.point_task import point_replay as replay
 
 from mbrl_core.algorithms.bptt import BpttConfig, bptt
 from mbrl_core.algorithms.dataset import dataset
@@ -25,7 +26,6 @@ from mbrl_core.models.imagination import BonusConfig, ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import PLAIN, Rules, roll_out
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
-from mbrl_core.replay import Replay
 
 NORM, ROWS, HORIZON = Normaliser(torch.zeros(4), torch.ones(4)), 10, 4
 STEP_RULES = Rules("step")
@@ -128,13 +128,6 @@ def test_a_rollout_that_has_terminated_is_not_cut():
 def test_a_bonus_pays_for_the_disagreement_before_the_step():
     plain, paid = rolled(), rolled(Rules(bonus=10.0))
     assert torch.allclose(paid.rewards - plain.rewards, 10 * plain.obs[:-1, :, 0], atol=1e-5)
-
-
-def replay():
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(4):
-        buffer.add(point_episode(rng, index=index))
-    return buffer
 
 
 def world(reward_spread=2.0, real_steps=0, ensemble=None, task=None):

@@ -6,6 +6,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from mbrl_core.arm import ArmProfile, Bus, Joint
+from mbrl_core.replay import Replay
 from mbrl_core.types import Episode
 
 STEP = 0.1  # change of the position at action 1
@@ -100,3 +101,11 @@ def point_episode(rng, act=None, index: int = 0, noise: float = 0.001, goal=(0.3
         success=distance < 0.1,
         final_distance_m=distance,
     )
+
+
+def point_replay(count: int = 4, seed: int = 0) -> Replay:
+    """A buffer of so many episodes of random actions."""
+    buffer, rng = Replay(), np.random.default_rng(seed)
+    for index in range(count):
+        buffer.add(point_episode(rng, index=index))
+    return buffer
