@@ -9,11 +9,7 @@ it began with; then the last good policy is begun from again.
 """
 
 import dataclasses
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -25,10 +21,11 @@ from mbrl_core.algorithms.adaptation import Adapts
 from mbrl_core.algorithms.dataset import Dataset, dataset
 from mbrl_core.algorithms.learner_state import load_ensemble, load_learner, save_learner
 from mbrl_core.algorithms.referee import Referee
-from mbrl_core.algorithms.report import Adaptation, InnerReport, RoundReport
+from mbrl_core.algorithms.report import Adaptation, RoundReport
 from mbrl_core.algorithms.restart import half_way_to_initial_spread
+from mbrl_core.algorithms.tally import Tally, timed
 from mbrl_core.algorithms.validation import Score, ValidationConfig, score
-from mbrl_core.algorithms.world import Imagined, World
+from mbrl_core.algorithms.world import World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
 from mbrl_core.config import check, refuse
@@ -95,24 +92,6 @@ class LearnerConfig(Protocol):
 
 
 Config = TypeVar("Config", bound=LearnerConfig)
-
-
-@dataclass
-class _Tally:
-    """What a round has done so far."""
-
-    phase: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
-    fit_steps: int = 0
-    imagined_steps: int = 0
-    imagined: Imagined = field(default_factory=Imagined)
-    holdout_loss: tuple[float, ...] = ()
-    disagreement: float = 0.0
-    ratio: float = 0.0
-    imagined_return: float = math.nan
-    imagined_success: float = math.nan
-    inner: InnerReport | None = None
-    problem: str = ""
 
 
 class Learner:
@@ -238,43 +217,43 @@ class Learner:
         Raises:
           ValueError: no episode (or block of steps) to train on, or none held out.
         """
-        data, tally, began = dataset(replay, self._task, self._device), _Tally(), self.version
+        data, tally, began = dataset(replay, self._task, self._device), Tally(), self.version
         try:
             if fit:
-                with _timed(tally, "fitting", on_phase):
+                with timed(tally, "fitting", on_phase):
                     self._fit(data, tally, should_stop)
             tally.disagreement = float(self.ensemble.disagreement(data.held_inputs).mean())
             self._improve(data, tally, should_stop, on_phase)
             self._go_back()
-            with _timed(tally, "validating", on_phase):
+            with timed(tally, "validating", on_phase):
                 self._imagine_episodes(data, tally)
         except FloatingPointError as error:
             tally.problem, self._candidate = str(error), None
             self._go_back()
         return self._report(data, tally, accepted=self.version > began, stopped=should_stop())
 
-    def _fit(self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool]) -> None:
+    def _fit(self, data: Dataset, tally: Tally, should_stop: Callable[[], bool]) -> None:
         fit = self.ensemble.fit(data.inputs, data.targets, data.held_inputs, data.held_targets, should_stop)
         tally.fit_steps, tally.holdout_loss = fit.steps, fit.holdout_loss
 
     def _improve(
-        self, data: Dataset, tally: _Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
+        self, data: Dataset, tally: Tally, should_stop: Callable[[], bool], on_phase: Callable[[str], None]
     ) -> None:
         """Improve until the iterations are used up, or validation has failed too often, or the caller asks to stop."""
         every, began, goes_on = self._validation.every, self.version, self._candidate is not None
         self._renormalise(data)
         world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
-        with _timed(tally, "validating", on_phase):
+        with timed(tally, "validating", on_phase):
             starts, goals = self._validation_set(data)
             referee = self._begin(starts, goals)
         for iteration in range(1, self._iterations + 1):
             if should_stop() or referee.failures >= self._validation.patience:
                 break
-            with _timed(tally, "improving", on_phase):
+            with timed(tally, "improving", on_phase):
                 tally.imagined_steps += self.method.iterate(world)
             tally.inner = self.method.inner if isinstance(self.method, Adapts) else None
             if iteration % every == 0 or iteration == self._iterations:
-                with _timed(tally, "validating", on_phase):
+                with timed(tally, "validating", on_phase):
                     tally.ratio, good = referee.judge(self._score(starts, goals))
                 self._count(good, data)
         if not (referee.progress or referee.failures):
@@ -282,7 +261,7 @@ class Learner:
         keeps = self._restart != "all" and self.version == began and (referee.progress or not goes_on)
         self._candidate = self._snapshot(self.version, self._obs_norm) if keeps else None
 
-    def _imagine_episodes(self, data: Dataset, tally: _Tally) -> None:
+    def _imagine_episodes(self, data: Dataset, tally: Tally) -> None:
         """How the last good policy does from where real episodes begin: what a real episode compares with."""
         result = self._score(_in_turn(data.first_states, self._validation.goals), self._goals(self._validation.goals))
         tally.imagined_return, tally.imagined_success = float(result.returns.mean()), float(result.success.mean())
@@ -360,7 +339,7 @@ class Learner:
     def _goals(self, count: int) -> Tensor:
         return torch.as_tensor(self._task.sample_goal(self._rng, count), dtype=torch.float32, device=self._device)
 
-    def _report(self, data: Dataset, tally: _Tally, *, accepted: bool, stopped: bool) -> RoundReport:
+    def _report(self, data: Dataset, tally: Tally, *, accepted: bool, stopped: bool) -> RoundReport:
         inner = tally.inner
         return RoundReport(
             policy_version=self.version,
@@ -393,16 +372,3 @@ def _in_turn(states: Tensor, count: int) -> Tensor:
     """So many of the states, from all over them, each as often as the others: (B, S) to (count, S)."""
     rows = torch.arange(count, device=states.device)
     return states[rows % len(states) if len(states) < count else rows * len(states) // count]
-
-
-@contextmanager
-def _timed(tally: _Tally, phase: str, on_phase: Callable[[str], None]) -> Iterator[None]:
-    """Announce a change of phase and add the phase's wall-clock time."""
-    if phase != tally.phase:
-        tally.phase = phase
-        on_phase(phase)
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        tally.seconds[phase] = tally.seconds.get(phase, 0.0) + time.monotonic() - start
