@@ -93,3 +93,20 @@ def test_a_damaged_summary_is_refused(trained, tmp_path, capsys, text, complaint
     (tmp_path / "run/summary.json").write_text(text)
     assert cli.run(["resume", str(tmp_path / "run")]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.run(f"train --env Pendulum-v1 --device cuda:99 --out {out}".split()) == 2
+    assert "device: expected one that torch has here: cpu" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_bundle_of_a_run_on_a_gpu_is_exported_without_one(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda:99"'))
+    assert cli.run(["resume", str(tmp_path / "run")]) == 2
+    assert "device: expected one that torch has here: cpu" in capsys.readouterr().err
+    assert cli.run(f"export --run {tmp_path / 'run'} --out {tmp_path / 'policy.mbrl'}".split()) == 0

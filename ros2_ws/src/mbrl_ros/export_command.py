@@ -46,7 +46,7 @@ def export(config: ExportConfig) -> int:
 
 def _trained(run: Path) -> Bundle:
     """What the learner of a run of `mbrl train` has to show."""
-    settings, checkpoint = read_settings(run), read_checkpoint(run / CHECKPOINT)
+    settings, checkpoint = dataclasses.replace(read_settings(run), device="cpu"), read_checkpoint(run / CHECKPOINT)
     learner = make_learner(GymTask(open_environment(settings.env, episode_steps=settings.episode_steps)), settings)
     learner.restore(Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"]))
     return learner.bundle()

@@ -53,6 +53,7 @@ class RetaskConfig:
     out: str = setting("", doc="folder for the new policy, new")
     rounds: int = setting(10, doc="rounds of improving and validating", low=1)
     seed: int = setting(0, doc="of the fresh policy and of imagination", low=0)
+    device: str = setting("cpu", doc="where to learn, by torch's name: cpu, cuda, cuda:1")
 
 
 def retask(config: RetaskConfig) -> int:
@@ -121,7 +122,7 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
     _check_method(settings, replay.real_steps)
     for episode in replay.episodes:
         check_reward(config.reward, reward, task, episode)
-    learner = make_learner(task, dataclasses.replace(settings, seed=config.seed))
+    learner = make_learner(task, dataclasses.replace(settings, seed=config.seed, device=config.device))
     learner.adopt_ensemble(checkpoint)
     old = Bundle.load(run / BUNDLE) if (run / BUNDLE).is_file() else None
     if old is not None:

@@ -50,6 +50,9 @@ class TrainConfig:
     episode_steps: int = setting(0, doc="length of an episode; 0 = the environment's own", low=0)
     demonstrations: str = setting("", doc=DEMONSTRATIONS_DOC)
     threads: int = setting(1, doc="threads of torch; the same number gives the same curve", low=1)
+    device: str = setting(
+        "cpu", doc="where to learn, by torch's name: cpu, cuda, cuda:1; episodes and evaluation stay on the CPU"
+    )
     schedule: Schedule = setting(Schedule(), doc="when to collect, to learn and to evaluate")
     me_ppo: MePpoConfig = setting(MePpoConfig(), doc="settings of me-ppo and vanilla")
     me_trpo: MeTrpoConfig = setting(MeTrpoConfig(), doc="settings of me-trpo")
@@ -239,16 +242,30 @@ def make_learner(task: GymTask, config: TrainConfig) -> Learner:
     """A fresh learner of the method that the settings name.
 
     Raises:
-      ValueError: a setting is out of bounds.
+      ValueError: a setting is out of bounds, or the device is not there.
     """
+    check_device(config.device)
+    given = {"seed": config.seed, "device": config.device}
     makers: dict[str, Callable[[], Learner]] = {
-        "vanilla": lambda: vanilla(task, config.me_ppo, seed=config.seed),
-        "bptt": lambda: bptt(task, config.bptt, seed=config.seed),
-        "me-trpo": lambda: me_trpo(task, config.me_trpo, seed=config.seed),
-        "me-ppo": lambda: me_ppo(task, config.me_ppo, seed=config.seed),
-        "mb-mpo": lambda: mb_mpo(task, config.mb_mpo, seed=config.seed),
+        "vanilla": lambda: vanilla(task, config.me_ppo, **given),
+        "bptt": lambda: bptt(task, config.bptt, **given),
+        "me-trpo": lambda: me_trpo(task, config.me_trpo, **given),
+        "me-ppo": lambda: me_ppo(task, config.me_ppo, **given),
+        "mb-mpo": lambda: mb_mpo(task, config.mb_mpo, **given),
     }
     return makers[config.algorithm]()
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not have here.
+
+    Raises:
+      ValueError: it has no such device.
+    """
+    gpus = torch.cuda.device_count()
+    there = ("cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus)))
+    if name not in there:
+        raise refuse("device", f"one that torch has here: {', '.join(there)}", name)
 
 
 def _budget(config: TrainConfig) -> Budget:
