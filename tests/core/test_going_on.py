@@ -74,6 +74,16 @@ def test_it_goes_on_until_the_last_good_policy_is_beaten(walking, replay):
     assert begun == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
+def test_what_is_as_good_as_the_last_good_policy_acts_though_the_round_began_with_a_better_one(walking, replay):
+    learner, _ = walking
+    scored(learner, 5, 1, 5)
+    learner.round(replay)
+    scored(learner, 5, 9, 7, 7)  # in members that have learned more, that which goes on is the better one
+    report = learner.round(replay)
+    assert report.accepted
+    assert report.validation_ratio == 0.0, "no progress, and yet better than what acts"
+
+
 def test_a_round_that_goes_on_without_progress_is_the_last_one_that_does(walking, replay):
     learner, begun = walking
     for returns in ((5, 1, 5), (5, 1, 1, 5), (5, 1, 5), (5, 1, 1, 5)):
