@@ -5,7 +5,8 @@ ensemble, policy and value go on from where they were, unless the settings ask f
 Where a round finds nothing that validation accepts, the last good policy acts on, but the next round goes on from where
 this one ended: a policy that is good without noise and bad with it (HalfCheetah on its nose) gets worse before it gets
 better, and begun from again and again it would be the last. It goes on as long as a round finds something better than
-it began with; then the last good policy is begun from again.
+it began with; then the last good policy is begun from again. Until there is a good policy, every round begins from the
+untrained one: random actions act as long, and a small step that is surely better ends that sooner.
 """
 
 import dataclasses
@@ -258,7 +259,7 @@ class Learner:
                 self._count(good, data)
         if not (referee.progress or referee.failures):
             return  # stopped before any validation: nothing is known of it
-        keeps = self._restart != "all" and self.version == began and (referee.progress or not goes_on)
+        keeps = self._restart != "all" and self.version == began > 0 and (referee.progress or not goes_on)
         self._candidate = self._snapshot(self.version, self._obs_norm) if keeps else None
 
     def _imagine_episodes(self, data: Dataset, tally: Tally) -> None:

@@ -47,11 +47,3 @@ def test_progress_is_remembered_whatever_follows():
     for returns, progress in ((0, False), (2, True), (0, True)):
         referee.judge(score(returns, returns))
         assert referee.progress == progress
-
-
-def test_what_goes_on_is_no_bar_for_what_acts():
-    referee = Referee(ValidationConfig(ratio=0.7), score(9.0), to_beat=score(5.0))
-    assert referee.judge(score(7.0)) == (0.0, True), "worse than what the round began with, which does not act"
-    assert referee.judge(score(6.0)) == (0.0, False), "worse than the one before, which may"
-    assert referee.judge(score(8.0)) == (0.0, True)
-    assert not referee.progress
