@@ -66,9 +66,7 @@ class ImaginedWorld:
             following = np.where(alive[:, None], self._next(state, sent, before, rng), state)
             earned = np.asarray(task.reward(state, sent, following, goals + self.gap.goal_offset))
             ends = alive & np.asarray(task.terminates(following, goals))
-            records.append(
-                (obs, action, log_density(mean, log_std, action), np.where(alive, earned, 0.0), ends, alive)
-            )
+            records.append((obs, action, log_density(mean, log_std, action), np.where(alive, earned, 0.0), ends, alive))
             state, before, alive = following, sent, alive & ~ends
         columns = [np.stack(column) for column in zip(*records, strict=True)]
         if not (np.isfinite(columns[3]).all() and np.isfinite(state).all()):

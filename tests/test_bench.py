@@ -6,9 +6,11 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from fakes.point_task import PointTask, point_episode
 
 from mbrl_core.adapter import Adapter
@@ -20,12 +22,12 @@ from mbrl_core.replay import Replay
 
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))  # they are programs, not a package
-adaptation, adaptation_results, exploration, kept_results, learning, model_bias, robustness, sac, training_runs = (
+adaptation, adaptation_results, exploration, kept_results, learning = (
     importlib.import_module(name)
-    for name in (
-        *("adaptation", "adaptation_results", "exploration", "kept_results", "learning", "model_bias", "robustness"),
-        *("sac", "training_runs"),
-    )
+    for name in ("adaptation", "adaptation_results", "exploration", "kept_results", "learning")
+)
+model_bias, model_error, robustness, sac, training_runs = (
+    importlib.import_module(name) for name in ("model_bias", "model_error", "robustness", "sac", "training_runs")
 )
 PLAIN = {"eval_return_mean": -4.0, "wall_s": 90.0, "zero_return": -12.0, "random_return": -43.0}
 ADAPTED = PLAIN | {"adapted_return_mean": -3.5, "inner_kl": 0.0123}
@@ -262,3 +264,12 @@ def test_a_policy_of_me_ppo_is_given_the_inner_step_to_be_compared_by():
     assert Adapter(bundle, task).metadata.form == adaptation.MbMpoConfig().inner.form
     assert (bundle.step_sizes >= 0).all()
     assert bundle.step_sizes.any()
+
+
+def test_variance_explained_is_1_for_what_is_known_0_for_the_mean_and_none_where_nothing_varies():
+    targets = torch.tensor([[1.0, 1.0, 5.0], [3.0, 3.0, 5.0]])
+    means = torch.tensor([[[0.0, 2.0, 5.0], [2.0, 2.0, 5.0]], [[2.0, 2.0, 5.0], [4.0, 2.0, 5.0]]])  # of two members
+    ensemble = SimpleNamespace(predict=lambda inputs: (means, None))
+    shares = model_error.explained(ensemble, SimpleNamespace(held_inputs=None, held_targets=targets))
+    assert shares[:2].tolist() == [1.0, 0.0]
+    assert np.isnan(shares[2])

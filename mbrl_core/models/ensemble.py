@@ -3,6 +3,9 @@
 Each member predicts N(mean, exp(log_var)) of a target given an input (Chua et al. 2018, arXiv 1805.12114, eq. 1; the
 ensemble as in Kurutach et al. 2018, arXiv 1802.10592). Departures, each of which lowered the error on the arm's twin:
 - mean = linear least squares + network: a few seconds of data give a good linear model, the network learns the rest;
+- with `beta` above 0 each output's likelihood counts by its predicted variance to that power (Seitzer et al. 2022,
+  arXiv 2203.09168): by the likelihood alone a member may explain what is hard, a contact, by a large variance, which
+  then takes the gradient from its mean (docs/learning.md says why it is not the default);
 - early stopping and best weights go by the held-out squared error, not by the likelihood, which rare outliers (a
   contact) rule; the variance is then calibrated on the held-out episodes;
 - the log-variance has fixed soft bounds; fits are warm-started.
@@ -41,6 +44,9 @@ class EnsembleConfig:
     weight_decay: float = setting(0.3, doc="AdamW's decay, times the step size", low=0.0, high=100.0)
     ridge: float = setting(1.0, doc="penalty on the linear part, in transitions; inputs are normalised", low=1e-6)
     initial_gain: float = setting(0.3, doc="size of the network's last layer at the start", low=0.0, high=1.0)
+    beta: float = setting(
+        0.0, doc="power of its variance by which an output's likelihood counts; 0 = likelihood alone", low=0.0, high=1.0
+    )
     batch: int = setting(128, doc="transitions per member and gradient step", low=1)
     max_steps: int = setting(1000, doc="gradient steps of one fit at most", low=1)
     check_every: int = setting(50, doc="gradient steps between looks at the held-out episodes", low=1)
@@ -258,9 +264,10 @@ class Ensemble:
         return torch.bmm(x, linear) + mean, low + softplus(log_var - low)
 
     def _loss(self, weights: list[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood per output dimension in nats, without calibration: (E,)."""
+        """Mean over outputs of the negative log-likelihood in nats, weighted, without calibration: (E,)."""
         mean, log_var = self._forward(weights, self._linear, inputs)
-        return nats(targets - mean, log_var).mean((1, 2))
+        weight = torch.exp(self.config.beta * log_var.detach())
+        return (weight * nats(targets - mean, log_var)).mean((1, 2))
 
     @torch.no_grad()
     def _error(self, weights: list[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:

@@ -43,6 +43,25 @@ def test_a_curved_system_is_learned_beyond_its_linear_part(settings):
     assert max(fit.holdout_error) < 0.01
 
 
+def explained_of_a_contact(beta: float) -> float:
+    """Share of the variance that members explain while a third thing moves, as it does where two others are near."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(6000, 3, generator=generator) * 2 - 1
+    touching = (inputs[:, 0] - inputs[:, 1]).abs() < 0.1
+    noise = 0.01 * torch.randn(6000, 1, generator=generator)
+    targets = torch.where(touching[:, None], 3.0 * inputs[:, 2:], 0.0) + noise
+    ensemble = Ensemble(3, 1, EnsembleConfig(members=2, hidden=(64, 64), beta=beta), seed=0)
+    ensemble.fit(inputs[:4000], targets[:4000], inputs[4000:], targets[4000:])
+    mean, _ = ensemble.predict(inputs[4000:])
+    moved, error = targets[4000:], targets[4000:] - mean.mean(0)
+    return float(1.0 - error[touching[4000:]].square().mean() / moved[touching[4000:]].var())
+
+
+def test_a_contact_is_learned_where_the_likelihood_alone_calls_it_noise():
+    assert explained_of_a_contact(0.0) < 0.25
+    assert explained_of_a_contact(0.5) > 0.4
+
+
 def test_least_squares_by_hand_and_each_member_by_its_own_counts():
     inputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]])
     counts = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
