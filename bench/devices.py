@@ -1,6 +1,6 @@
 """How long a round of learning takes on each device: the same random episodes, the same settings, fresh learners.
 
-Every round begins from the last one, as in a run; the first also pays for what a device does once and is left out.
+The rounds follow each other, as in a run; the first also pays for what a device does once and is left out.
 
     python bench/devices.py --devices cpu cuda
     python bench/devices.py --env HalfCheetah-v5 --steps 5000 --hidden 256 256 --horizon 15 --threads 2

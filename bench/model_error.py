@@ -1,7 +1,8 @@
 """What the models know of each entry of the state: variance explained on held-out steps, after a fit from scratch.
 
 An entry of which they know nothing is one that no policy can learn to move in them, however long it is improved. The
-episodes are those of a run of `mbrl train`; its settings are used but for what is named here.
+episodes are those of a run of `mbrl train`; its ensemble's settings are used but for what is named here, without errors
+made on purpose.
 
     python bench/model_error.py runs/pusher --beta 0 0.5 1
     python bench/model_error.py runs/pusher --fits 8 --hidden 256 256 --entries 17 18
@@ -60,6 +61,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Fit once for each beta and print the table."""
     args = parse()
+    if args.fits < 1:
+        raise SystemExit(f"--fits: expected at least 1, got {args.fits}")
     torch.set_num_threads(1)
     settings = read_settings(args.run)
     task = GymTask(open_environment(settings.env, episode_steps=settings.episode_steps))
@@ -69,6 +72,9 @@ def main() -> None:
     config = getattr(settings, GROUPS[settings.algorithm]).ensemble
     config = dataclasses.replace(config, hidden=tuple(args.hidden or config.hidden))
     entries = list(range(task.learned_dim)) if args.entries is None else args.entries
+    for entry in entries:
+        if not 0 <= entry < task.learned_dim:
+            raise SystemExit(f"--entries: expected 0 to {task.learned_dim - 1}, got {entry}")
     headings = ("beta", "hidden", "gradient steps", "squared error", "nats", *(f"entry {entry}" for entry in entries))
     lines = [row(data, dataclasses.replace(config, beta=beta), args.fits, entries) for beta in args.beta]
     print(f"{settings.env}, {data.real_steps:,} real steps; variance explained of each entry's change\n")

@@ -7,6 +7,7 @@ the evaluation are training's; the first five are those of the run's own summary
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from training_runs import number, table
 
 from mbrl_core.actor import Actor
+from mbrl_core.algorithms.learner_state import own_generators
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.types import Episode
 from mbrl_ros.train_command import make_learner, read_settings
@@ -53,7 +55,8 @@ def main() -> None:
     settings = read_settings(args.run)
     env = open_environment(settings.env, episode_steps=settings.episode_steps)
     task, checkpoint = GymTask(env), read_checkpoint(args.run / CHECKPOINT)
-    learner = make_learner(task, settings)
+    learner = make_learner(task, dataclasses.replace(settings, device="cpu"))
+    checkpoint = own_generators(checkpoint, learner.checkpoint())
     learner.restore(scaled(checkpoint, 1.0))
     actor = Actor(learner.bundle())
     before = evaluate(env, task, actor, episodes=args.evaluated).mean

@@ -17,6 +17,7 @@ from mbrl_core.policies.gaussian_mlp import Parameters
 
 _FACTS = ("version", "real_steps", "ensemble_id")
 _CANDIDATE = "candidate"
+_GENERATOR = "generator"  # what the names of generators' states end with
 
 
 class Loaded(NamedTuple):
@@ -73,6 +74,8 @@ def load_learner(
     for name in sorted(set(wanted) ^ set(tensors)):
         raise refuse(f"checkpoint.{name}", *(("an array", "nothing") if name in wanted else ("nothing", "an array")))
     for name, mine in wanted.items():
+        if tensors[name].shape != mine.shape and name.endswith(_GENERATOR):
+            raise refuse("device", "the kind that the run was begun on, which has other generators", str(device))
         if tensors[name].shape != mine.shape:
             raise refuse(f"checkpoint.{name}", tuple(mine.shape), tuple(tensors[name].shape))
     for name in ("good", "rng", "counts"):
@@ -86,7 +89,7 @@ def load_learner(
 
 
 def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> None:
-    """Put back the ensemble alone.
+    """Put back the ensemble alone, without its generators: another device has others, and only a fit draws from them.
 
     Args:
       checkpoint: what `save_learner` gave.
@@ -97,7 +100,19 @@ def load_ensemble(checkpoint: Checkpoint, ensemble: Ensemble, device: str) -> No
       ValueError: something of it is missing or has another shape, as under other settings.
     """
     tensors = {name: torch.as_tensor(array, device=device) for name, array in checkpoint.arrays.items()}
-    ensemble.replace(_unprefixed("ensemble", tensors))
+    own = {name: tensor for name, tensor in ensemble.tensors().items() if name.endswith(_GENERATOR)}
+    ensemble.replace(_unprefixed("ensemble", tensors) | own)
+
+
+def own_generators(checkpoint: Checkpoint, learner: Checkpoint) -> Checkpoint:
+    """A checkpoint with a learner's own generators: what the last good policy is can so be read on any device.
+
+    Args:
+      checkpoint: of a learner, made on any device.
+      learner: of the one that is to restore it.
+    """
+    own = {name: array for name, array in learner.arrays.items() if name.endswith(_GENERATOR)}
+    return Checkpoint(arrays=checkpoint.arrays | own, facts=checkpoint.facts)
 
 
 def _good_tensors(good: Accepted) -> dict[str, Tensor]:

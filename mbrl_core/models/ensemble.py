@@ -3,14 +3,15 @@
 Each member predicts N(mean, exp(log_var)) of a target given an input (Chua et al. 2018, arXiv 1805.12114, eq. 1; the
 ensemble as in Kurutach et al. 2018, arXiv 1802.10592). Departures, each of which lowered the error on the arm's twin:
 - mean = linear least squares + network: a few seconds of data give a good linear model, the network learns the rest;
-- with `beta` above 0 each output's likelihood counts by its predicted variance to that power (Seitzer et al. 2022,
-  arXiv 2203.09168): by the likelihood alone a member may explain what is hard, a contact, by a large variance, which
-  then takes the gradient from its mean (docs/learning.md says why it is not the default);
 - early stopping and best weights go by the held-out squared error, not by the likelihood, which rare outliers (a
   contact) rule; the variance is then calibrated on the held-out episodes;
 - the log-variance has fixed soft bounds; fits are warm-started.
 Members differ by initialisation and by a bootstrap that never changes for a transition once it is in. All of them are
 trained; only the elites, those with the least held-out error, are asked (Janner et al. 2019, arXiv 1906.08253).
+
+With `beta` above 0 each output's likelihood counts by its predicted variance to that power (Seitzer et al. 2022, arXiv
+2203.09168): by the likelihood alone a member may explain what is hard, a contact, by a large variance, which then takes
+the gradient from its mean (docs/learning.md says why it is not the default).
 """
 
 import hashlib

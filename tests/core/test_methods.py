@@ -86,6 +86,18 @@ def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make, tmp_pat
         second.round(buffer)
 
 
+def test_the_ensemble_of_a_run_on_another_device_is_adopted_and_all_the_rest_of_it_refused(make):
+    first, second = make(**BRIEF), make(seed=9, **BRIEF)
+    first.round(replay())
+    saved = first.checkpoint()
+    other = {name: np.zeros(16, dtype=np.uint8) for name in saved.arrays if name.endswith("generator")}
+    saved = dataclasses.replace(saved, arrays=saved.arrays | other)  # a GPU's generator has 16 bytes
+    second.adopt_ensemble(saved)
+    assert second.ensemble.fingerprint() == first.ensemble.fingerprint()
+    with pytest.raises(ValueError, match="device: expected the kind that the run was begun on"):
+        second.restore(saved)
+
+
 def test_a_checkpoint_of_another_method_is_refused():
     (ppo, ppo_config), (meta, meta_config) = METHODS["me-ppo"], METHODS["mb-mpo"]
     saved = meta(PointTask(), meta_config, seed=0).checkpoint()

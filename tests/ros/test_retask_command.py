@@ -32,6 +32,13 @@ def without_times(out):
     return {name: value for name, value in summary.items() if not name.endswith("_s")}
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(trained, reward, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.run([*command(trained, reward, out), "--device", "cuda:99"]) == 2
+    assert "device: expected one that torch has here: cpu" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_killed_retask_that_is_resumed_ends_like_one_that_was_not(trained, reward, tmp_path, monkeypatch):
     straight, broken, shown = tmp_path / "straight", tmp_path / "broken", TrainView.round
     assert cli.run(command(trained, reward, straight)) == 0

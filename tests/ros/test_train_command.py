@@ -1,12 +1,15 @@
 """`mbrl train` and `mbrl resume` on files: what a run leaves, and what it makes of a kill before its first step."""
 
 import csv
+import dataclasses
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.demonstrations import DEMONSTRATIONS
 from mbrl_core.replay import Replay
 from mbrl_ros import cli, train_command
@@ -107,6 +110,13 @@ def test_the_bundle_of_a_run_on_a_gpu_is_exported_without_one(trained, tmp_path,
     (tmp_path / "run" / "summary.json").unlink()
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda:99"'))
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
+    gpu = {name: np.zeros(16, dtype=np.uint8) for name in checkpoint.arrays if name.endswith("generator")}
+    assert len(gpu) == 2
+    written = dataclasses.replace(checkpoint, arrays=checkpoint.arrays | gpu)  # a GPU's generator has 16 bytes
+    write_checkpoint(tmp_path / "run" / "checkpoint.safetensors", written)
     assert cli.run(["resume", str(tmp_path / "run")]) == 2
     assert "device: expected one that torch has here: cpu" in capsys.readouterr().err
-    assert cli.run(f"export --run {tmp_path / 'run'} --out {tmp_path / 'policy.mbrl'}".split()) == 0
+    for run, name in ((trained, "here.mbrl"), (tmp_path / "run", "there.mbrl")):
+        assert cli.run(f"export --run {run} --out {tmp_path / name}".split()) == 0
+    assert (tmp_path / "here.mbrl").read_bytes() == (tmp_path / "there.mbrl").read_bytes()

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from mbrl_core.algorithms.learner_state import own_generators
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.config import refuse, setting
@@ -48,7 +49,8 @@ def _trained(run: Path) -> Bundle:
     """What the learner of a run of `mbrl train` has to show."""
     settings, checkpoint = dataclasses.replace(read_settings(run), device="cpu"), read_checkpoint(run / CHECKPOINT)
     learner = make_learner(GymTask(open_environment(settings.env, episode_steps=settings.episode_steps)), settings)
-    learner.restore(Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"]))
+    trained = Checkpoint(arrays=checkpoint.arrays, facts=checkpoint.facts["learner"])
+    learner.restore(own_generators(trained, learner.checkpoint()))
     return learner.bundle()
 
 

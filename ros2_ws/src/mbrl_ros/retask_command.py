@@ -24,6 +24,7 @@ from mbrl_ros.train_command import (
     TrainConfig,
     absolute,
     alone_in,
+    check_device,
     check_new,
     make_learner,
     read_settings,
@@ -113,6 +114,7 @@ def _carry_through(config: RetaskConfig, prepared: Retask, out: Path) -> int:
 def _prepare(config: RetaskConfig, out: Path) -> Retask:
     """Everything that a retask needs, read and checked before anything is written."""
     run = Path(config.run)
+    check_device(config.device)
     settings, checkpoint = _earlier(config.run)
     torch.set_num_threads(settings.threads)
     reward = load_reward(config.reward)
@@ -121,7 +123,7 @@ def _prepare(config: RetaskConfig, out: Path) -> Retask:
     replay = Replay(run / "episodes", demonstrations=run / DEMONSTRATIONS, holdout_block=block)
     _check_method(settings, replay.real_steps)
     for episode in replay.episodes:
-        check_reward(config.reward, reward, task, episode)
+        check_reward(config.reward, reward, task, episode, config.device)
     learner = make_learner(task, dataclasses.replace(settings, seed=config.seed, device=config.device))
     learner.adopt_ensemble(checkpoint)
     old = Bundle.load(run / BUNDLE) if (run / BUNDLE).is_file() else None

@@ -53,7 +53,7 @@ def reward_sha256(where: str) -> str:
     return hashlib.sha256(Path(_parts(where)[0]).read_bytes()).hexdigest()
 
 
-def check_reward(where: str, reward: Reward, task: GymTask, episode: Episode) -> None:
+def check_reward(where: str, reward: Reward, task: GymTask, episode: Episode, device: str = "cpu") -> None:
     """Try a function on an episode, by numpy and by torch.
 
     Args:
@@ -61,6 +61,7 @@ def check_reward(where: str, reward: Reward, task: GymTask, episode: Episode) ->
       reward: the function.
       task: of the environment.
       episode: real steps.
+      device: torch's name of where it will be called.
 
     Raises:
       ValueError: it raises, gives another shape than one number a step, no finite real numbers, or numpy and torch
@@ -71,9 +72,9 @@ def check_reward(where: str, reward: Reward, task: GymTask, episode: Episode) ->
     steps = (obs, np.asarray(task.env_action(episode.actions_sent)), next_obs)
     expected = np.asarray(_paid(where, reward, steps, "numpy"))
     _paid(where, reward, tuple(array[0] for array in steps), "numpy")
-    tensors = [torch.as_tensor(array).requires_grad_() for array in steps]  # imagination may differentiate it
+    tensors = [torch.as_tensor(array, device=device).requires_grad_() for array in steps]  # may be differentiated
     _paid(where, reward, tuple(tensor[None] for tensor in tensors), "torch")
-    got = np.asarray(_paid(where, reward, tuple(tensors), "torch").detach())
+    got = np.asarray(_paid(where, reward, tuple(tensors), "torch").detach().cpu())
     if not np.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE):
         worst = int(np.abs(got - expected).argmax())
         raise refuse(f"reward: {where}: by torch", f"{float(expected[worst])}, as by numpy", float(got[worst]))
@@ -91,7 +92,7 @@ def _paid(where: str, reward: Reward, steps: tuple[Array, ...], kind: str) -> Ar
     if not isinstance(value, wanted) or tuple(value.shape) != shape:
         got = tuple(value.shape) if isinstance(value, torch.Tensor | np.ndarray) else type(value).__name__
         raise refuse(name, f"shape {shape} for obs, action, next_obs of shapes {_shapes(steps)}", got)
-    plain = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
+    plain = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
     if plain.dtype.kind != "f":
         raise refuse(name, "floating-point numbers", str(plain.dtype))
     if not np.isfinite(plain).all():
