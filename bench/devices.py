@@ -7,17 +7,18 @@ The rounds follow each other, as in a run; the first also pays for what a device
 """
 
 import argparse
-import dataclasses
 import statistics
+from pathlib import Path
 
 import numpy as np
 import torch
+from training_runs import Spec, settings, table, table_row
 
 from mbrl_core.actor import RandomActor
 from mbrl_core.algorithms.report import RoundReport
 from mbrl_core.replay import Replay
 from mbrl_ros.provenance import machine, versions
-from mbrl_ros.train_command import ALGORITHMS, GROUPS, TrainConfig, make_learner
+from mbrl_ros.train_command import ALGORITHMS, GROUPS, make_learner
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_collect import run_episode
 from mbrl_sim.gym_task import GymTask
@@ -36,14 +37,12 @@ def random_replay(name: str, steps: int) -> tuple[GymTask, Replay]:
     return task, replay
 
 
-def settings(args: argparse.Namespace, device: str) -> TrainConfig:
-    """Those of `mbrl train`, with the model's width and the horizon as asked."""
+def spec(args: argparse.Namespace, device: str) -> Spec:
+    """A run with the models' width and the horizon as asked."""
     group = GROUPS[args.algorithm]
-    method = getattr(TrainConfig(), group)
-    ensemble = dataclasses.replace(method.ensemble, hidden=tuple(args.hidden or method.ensemble.hidden))
-    imagination = dataclasses.replace(method.imagination, horizon=args.horizon or method.imagination.horizon)
-    method = dataclasses.replace(method, ensemble=ensemble, imagination=imagination)
-    return TrainConfig(env=args.env, algorithm=args.algorithm, device=device, **{group: method})
+    asked = {"device": device, f"{group}.ensemble.hidden": args.hidden, f"{group}.imagination.horizon": args.horizon}
+    flags = tuple((name, value) for name, value in asked.items() if value is not None)
+    return Spec(name=device, env=args.env, algorithm=args.algorithm, steps=args.steps, flags=flags)
 
 
 def line(args: argparse.Namespace, device: str, reports: list[RoundReport]) -> str:
@@ -52,7 +51,7 @@ def line(args: argparse.Namespace, device: str, reports: list[RoundReport]) -> s
     for attribute in PARTS.values():
         seconds = [getattr(report, attribute) for report in reports]
         cells.append(f"{statistics.mean(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})")
-    return "| " + " | ".join(cells) + " |"
+    return table_row(cells)
 
 
 def parse() -> argparse.Namespace:
@@ -74,10 +73,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     task, replay = random_replay(args.env, args.steps)
-    headings = ("Task", "Method", "Device", "Rounds", *(f"{part}, s" for part in PARTS))
-    print("| " + " | ".join(headings) + " |\n|" + "---|" * len(headings), flush=True)
+    print(table(("Task", "Method", "Device", "Rounds", *(f"{part}, s" for part in PARTS)), []), end="", flush=True)
     for device in args.devices:
-        learner = make_learner(task, settings(args, device))
+        learner = make_learner(task, settings(spec(args, device), 0, Path()))
         reports = [learner.round(replay) for _ in range(args.rounds + 1)]
         print(line(args, device, reports[1:]), flush=True)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from training_runs import table, table_row
 
 from mbrl_core.actor import RandomActor
 from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
@@ -98,7 +99,7 @@ def table_line(args: argparse.Namespace, weight: float, runs: list[Seen]) -> str
     cells += [f"{statistics.mean(seen.new_cells for seen in runs):.0f}"]
     cells += [f"{100 * share:.1f} %" for share in (statistics.mean(shares), min(shares), max(shares))]
     cells += [f"{statistics.mean(seen.episode_return for seen in runs):.1f}"]
-    return "| " + " | ".join(cells) + " |"
+    return table_row(cells)
 
 
 def parse() -> argparse.Namespace:
@@ -121,7 +122,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(1)
     edges = cell_edges(args.env, args.cell)
-    print("| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS), flush=True)
+    print(table(HEADINGS, []), end="", flush=True)
     for weight in (0.0, args.weight):
         print(table_line(args, weight, [run(args, weight, seed, edges) for seed in args.seeds]), flush=True)
 

@@ -17,12 +17,11 @@ import torch
 from training_runs import table
 
 from mbrl_core.algorithms.dataset import Dataset, dataset
-from mbrl_core.demonstrations import DEMONSTRATIONS
 from mbrl_core.models.ensemble import Ensemble, EnsembleConfig
-from mbrl_core.replay import Replay
 from mbrl_ros.train_command import GROUPS, read_settings
 from mbrl_sim.environment import open_environment
 from mbrl_sim.gym_task import GymTask
+from mbrl_sim.training import run_replay
 
 
 def explained(ensemble: Ensemble, data: Dataset) -> np.ndarray:
@@ -66,9 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = read_settings(args.run)
     task = GymTask(open_environment(settings.env, episode_steps=settings.episode_steps))
-    block = settings.schedule.holdout_block
-    replay = Replay(args.run / "episodes", demonstrations=args.run / DEMONSTRATIONS, holdout_block=block)
-    data = dataset(replay, task, "cpu")
+    data = dataset(run_replay(args.run, settings.schedule), task, "cpu")
     config = getattr(settings, GROUPS[settings.algorithm]).ensemble
     config = dataclasses.replace(config, hidden=tuple(args.hidden or config.hidden))
     entries = list(range(task.learned_dim)) if args.entries is None else args.entries

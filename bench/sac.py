@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
-from training_runs import number, over_seeds
+from training_runs import number, over_seeds, table_row
 
 from mbrl_core.types import Vector
 from mbrl_sim.environment import action_bounds, open_environment
@@ -77,7 +77,7 @@ def main() -> None:
     figures = over_seeds([{"mean": mean} for mean in means], "mean") or ()
     method = f"SAC, stable-baselines3 {stable_baselines3.__version__}, learning rate {rate:g}"
     cells = [args.env, method, f"{args.steps:,}", f"{len(means)} of {len(means)}", *map(number, figures)]
-    print("| " + " | ".join([*cells, f"{number(minutes)} minutes a seed"]) + " |")
+    print(table_row([*cells, f"{number(minutes)} minutes a seed"]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,12 @@ def number(value: float | None) -> str:
 
 def table(headings: tuple[str, ...], lines: list[list[str]]) -> str:
     """A Markdown table."""
-    rows = [list(headings), ["---"] * len(headings), *lines]
-    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+    return "".join(f"{table_row(row)}\n" for row in (headings, ["---"] * len(headings), *lines))
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """One row of a Markdown table, for programs that print each as it is there."""
+    return "| " + " | ".join(cells) + " |"
 
 
 def commits(summaries: list[Summary]) -> str:

@@ -106,6 +106,15 @@ class Watcher(Protocol):
         """A round has ended; the row is that of progress.csv."""
 
 
+def run_replay(out: Path, schedule: Schedule) -> Replay:
+    """The episodes in a run's folder, its demonstrations before them, with the blocks that the run holds out.
+
+    Raises:
+      ValueError: an episode is damaged.
+    """
+    return Replay(out / "episodes", demonstrations=out / DEMONSTRATIONS, holdout_block=schedule.holdout_block)
+
+
 class Training:
     """One run in one folder."""
 
@@ -120,8 +129,7 @@ class Training:
         self._env, self._task, self._learner, self._out = env, task, learner, out
         self._budget, self._schedule = budget, schedule or Schedule()
         check_budget(budget.steps, self._schedule, task)
-        block, shown = self._schedule.holdout_block, out / DEMONSTRATIONS
-        self._replay = Replay(out / "episodes", demonstrations=shown, holdout_block=block)
+        self._replay = run_replay(out, self._schedule)
         # with demonstrations another stream: a run that is shown its own twin's episodes must not collect them again
         self._salt = (fingerprint(self._replay.demonstrations),) if self._replay.demonstrations else ()
         self._rows: list[Row] = []

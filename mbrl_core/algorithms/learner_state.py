@@ -74,10 +74,11 @@ def load_learner(
     for name in sorted(set(wanted) ^ set(tensors)):
         raise refuse(f"checkpoint.{name}", *(("an array", "nothing") if name in wanted else ("nothing", "an array")))
     for name, mine in wanted.items():
-        if tensors[name].shape != mine.shape and name.endswith(_GENERATOR):
+        if tensors[name].shape == mine.shape:
+            continue
+        if name.endswith(_GENERATOR):
             raise refuse("device", "the kind that the run was begun on, which has other generators", str(device))
-        if tensors[name].shape != mine.shape:
-            raise refuse(f"checkpoint.{name}", tuple(mine.shape), tuple(tensors[name].shape))
+        raise refuse(f"checkpoint.{name}", tuple(mine.shape), tuple(tensors[name].shape))
     for name in ("good", "rng", "counts"):
         if name not in checkpoint.facts:
             raise refuse(f"checkpoint.{name}", "a value", "nothing")

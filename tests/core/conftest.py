@@ -1,16 +1,24 @@
-"""One torch thread: tests run beside each other. And a Feetech driver on six servos faked at the wire."""
+"""One torch thread, since tests run beside each other; devices to learn on; a Feetech driver on six faked servos."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 from fakes.feetech_wire import FakeWire
+from fakes.gpu import NEEDS_GPU
 
 from mbrl_core.arm import ArmProfile, load_profile
 from mbrl_core.robots.servo_arm import ServoArm
 from mbrl_sim import ASSETS
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where to learn: on the CPU, and on a GPU where there is one."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

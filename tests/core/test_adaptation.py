@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes.point_task import PointTask, point_episode
+from fakes.point_task import PointTask, point_episode, point_replay
 
 from mbrl_core.algorithms.adaptation import real_batch
 from mbrl_core.algorithms.inner_step import StepBatch, adapt, standardised, uniform_step_sizes
@@ -15,7 +15,6 @@ from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, PolicyConfig
-from mbrl_core.replay import Replay
 from mbrl_core.types import StepFlag
 
 POLICY = GaussianMlp(4, 2, PolicyConfig(hidden=()))
@@ -112,16 +111,13 @@ def test_standardised_advantages_have_mean_0_and_spread_1_where_steps_count(lead
     assert torch.allclose(result, expected)
 
 
-def learned(make, config):
-    buffer, rng = Replay(), np.random.default_rng(0)
-    for index in range(4):
-        buffer.add(point_episode(rng, index=index))
-    learner = make(PointTask(), config, seed=0)
-    return learner, learner.round(buffer)
+def learned(make, config, device="cpu"):
+    learner = make(PointTask(), config, seed=0, device=device)
+    return learner, learner.round(point_replay())
 
 
-def test_a_learner_adapts_to_real_episodes_and_stays_as_it_is():
-    learner, _ = learned(mb_mpo, MbMpoConfig(**SMALL))
+def test_a_learner_adapts_to_real_episodes_and_stays_as_it_is(device):
+    learner, _ = learned(mb_mpo, MbMpoConfig(**SMALL), device)
     before, episodes = learner.checkpoint(), [short_episode([0.0, 1.0, 5.0], actions=[[2.0, 0.0]] * 3)]
     adaptation = learner.adapt(episodes)
     assert not np.array_equal(adaptation.bundle.theta, learner.bundle().theta)

@@ -1,4 +1,4 @@
-"""Every method, through the same loop: it learns the toy task, keeps NaN out, and resumes exactly."""
+"""Every method, through the same loop: it learns the toy task, keeps NaN out, and resumes exactly, on a GPU too."""
 
 import dataclasses
 import itertools
@@ -6,37 +6,80 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from fakes.point_task import PointTask
+from fakes.gpu import NEEDS_GPU
+from fakes.point_task import PointTask, point_episode
 from fakes.point_task import point_replay as replay
-from fakes.small_methods import BRIEF, METHODS, SMALL, VALUE, everything, success
 
+from mbrl_core.actor import Actor
+from mbrl_core.algorithms.bptt import BpttConfig, bptt
 from mbrl_core.algorithms.inner_step import FORMS, InnerStepConfig
 from mbrl_core.algorithms.mb_mpo import MbMpoConfig, OuterStepConfig, mb_mpo
+from mbrl_core.algorithms.me_ppo import MePpoConfig, me_ppo
+from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
+from mbrl_core.algorithms.ppo import PpoConfig
 from mbrl_core.algorithms.trpo import TrpoConfig
 from mbrl_core.algorithms.validation import ValidationConfig
+from mbrl_core.algorithms.value_fit import ValueConfig
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.checkpoint import read_checkpoint, write_checkpoint
 from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import ImaginationConfig
 from mbrl_core.policies.gaussian_mlp import PolicyConfig
 
+SMALL = {
+    "iterations": 15,
+    "ensemble": EnsembleConfig(hidden=(16, 16), max_steps=100),
+    "imagination": ImaginationConfig(rollouts=100, horizon=10),
+}
+# A policy soon, good or not: for what does not depend on how well it has learned.
+BRIEF = {"iterations": 3, "validation": ValidationConfig(ratio=0.0)}
+PPO = PpoConfig(minibatch=250, learning_rate=3e-3)
+VALUE = ValueConfig(minibatch=250, learning_rate=3e-3)
+METHODS = {
+    "me-ppo": (me_ppo, MePpoConfig(**SMALL, ppo=PPO)),
+    "vanilla": (vanilla, MePpoConfig(**SMALL, ppo=PPO)),
+    "me-trpo": (me_trpo, MeTrpoConfig(**SMALL, value=VALUE, trpo=TrpoConfig(max_kl=0.05))),
+    "bptt": (bptt, BpttConfig(**SMALL, value=VALUE, learning_rate=1e-2)),
+    "mb-mpo": (mb_mpo, MbMpoConfig(**SMALL, value=VALUE, outer=OuterStepConfig(learning_rate=3e-3))),
+    "mb-mpo, trpo": (
+        mb_mpo,
+        MbMpoConfig(**SMALL, value=VALUE, outer=OuterStepConfig(method="trpo", trpo=TrpoConfig(max_kl=0.05))),
+    ),
+}
+
 
 @pytest.fixture(params=METHODS)
 def make(request):
     method, config = METHODS[request.param]
-    return lambda seed=0, **changes: method(PointTask(), dataclasses.replace(config, **changes), seed=seed)
+    return lambda seed=0, device="cpu", **changes: method(
+        PointTask(), dataclasses.replace(config, **changes), seed=seed, device=device
+    )
 
 
 def theta(learner):
     return learner.method.policy.flatten(learner.method.trained.policy).detach().clone()
 
 
-def test_it_learns_to_reach_fresh_goals_within_eight_rounds(make):
-    learner, buffer, rounds = make(), replay(), 0
+def success(learner):
+    if learner.version == 0:
+        return 0.0
+    actor, rng = Actor(learner.bundle()), np.random.default_rng(1)
+    goals = PointTask().sample_goal(rng, 20)
+    return np.mean([point_episode(rng, actor.act, goal=goal).success for goal in goals])
+
+
+def everything(learner):
+    parts = (part.items() for part in learner._good.trained)
+    return {(index, name): tensor for index, part in enumerate(parts) for name, tensor in part}
+
+
+def test_it_learns_to_reach_fresh_goals_within_eight_rounds(make, device):
+    learner, buffer, rounds = make(device=device), replay(), 0
     while success(learner) < 0.9:
         rounds += 1
         assert rounds <= 8, success(learner)
         assert not learner.round(buffer).problem
+    assert all(tensor.device.type == device for tensor in everything(learner).values())
 
 
 def test_same_seed_same_policy_and_another_seed_another(make):
@@ -70,12 +113,12 @@ def test_means_that_have_left_the_interval_come_back_because_they_cost_something
     assert (asked(learner) < before - 0.1) == (cost > 0)
 
 
-def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make, tmp_path):
-    first, buffer = make(**BRIEF), replay()
+def test_a_resumed_learner_goes_on_as_the_one_that_was_not_stopped(make, device, tmp_path):
+    first, buffer = make(device=device, **BRIEF), replay()
     first.round(buffer)
     assert first.version > 0
     write_checkpoint(tmp_path / "checkpoint", first.checkpoint())
-    second = make(seed=9, **BRIEF)
+    second = make(seed=9, device=device, **BRIEF)
     second.restore(read_checkpoint(tmp_path / "checkpoint"))
     assert second.bundle().to_bytes() == first.bundle().to_bytes()
     for member in range(first.adapted_policies):
@@ -96,6 +139,16 @@ def test_the_ensemble_of_a_run_on_another_device_is_adopted_and_all_the_rest_of_
     assert second.ensemble.fingerprint() == first.ensemble.fingerprint()
     with pytest.raises(ValueError, match="device: expected the kind that the run was begun on"):
         second.restore(saved)
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize(("there", "here"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_an_ensemble_crosses_to_another_device(make, there, here):
+    first, second = make(device=there, **BRIEF), make(seed=9, device=here, **BRIEF)
+    first.round(replay())
+    second.adopt_ensemble(first.checkpoint())
+    assert second.ensemble.fingerprint() == first.ensemble.fingerprint()
+    assert not second.round(replay(), fit=False).problem
 
 
 def test_a_checkpoint_of_another_method_is_refused():

@@ -13,8 +13,7 @@ import torch
 from mbrl_core.bundle import Bundle, check_fits
 from mbrl_core.checkpoint import Checkpoint, read_checkpoint
 from mbrl_core.config import from_mapping, refuse, setting
-from mbrl_core.demonstrations import DEMONSTRATIONS
-from mbrl_core.replay import Replay, write_atomically
+from mbrl_core.replay import write_atomically
 from mbrl_ros.provenance import git_commit, machine, versions
 from mbrl_ros.reward_file import check_reward, load_reward, reward_sha256
 from mbrl_ros.train_command import (
@@ -24,7 +23,6 @@ from mbrl_ros.train_command import (
     TrainConfig,
     absolute,
     alone_in,
-    check_device,
     check_new,
     make_learner,
     read_settings,
@@ -34,7 +32,7 @@ from mbrl_ros.train_view import TrainView
 from mbrl_sim.environment import open_environment
 from mbrl_sim.retask import Retask, RetaskPlan
 from mbrl_sim.rewarded import rewarded_task
-from mbrl_sim.training import BUNDLE, CHECKPOINT, SUMMARY
+from mbrl_sim.training import BUNDLE, CHECKPOINT, SUMMARY, run_replay
 
 COMMAND = "retask"
 
@@ -114,17 +112,15 @@ def _carry_through(config: RetaskConfig, prepared: Retask, out: Path) -> int:
 def _prepare(config: RetaskConfig, out: Path) -> Retask:
     """Everything that a retask needs, read and checked before anything is written."""
     run = Path(config.run)
-    check_device(config.device)
     settings, checkpoint = _earlier(config.run)
     torch.set_num_threads(settings.threads)
     reward = load_reward(config.reward)
     env, task = rewarded_task(open_environment(settings.env, episode_steps=settings.episode_steps), reward)
-    block = settings.schedule.holdout_block
-    replay = Replay(run / "episodes", demonstrations=run / DEMONSTRATIONS, holdout_block=block)
+    learner = make_learner(task, dataclasses.replace(settings, seed=config.seed, device=config.device))
+    replay = run_replay(run, settings.schedule)
     _check_method(settings, replay.real_steps)
     for episode in replay.episodes:
         check_reward(config.reward, reward, task, episode, config.device)
-    learner = make_learner(task, dataclasses.replace(settings, seed=config.seed, device=config.device))
     learner.adopt_ensemble(checkpoint)
     old = Bundle.load(run / BUNDLE) if (run / BUNDLE).is_file() else None
     if old is not None:
