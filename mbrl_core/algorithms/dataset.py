@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mbrl_core.models.state_range import StateRange
 from mbrl_core.replay import Replay, Transitions
 from mbrl_core.tasks.task import Task
 from mbrl_core.types import Episode, Vector
@@ -20,6 +21,7 @@ class Dataset:
     held_inputs: Tensor  # (B', I), held-out episodes
     held_targets: Tensor  # (B', D)
     states: Tensor  # (B, S), training episodes
+    state_range: StateRange  # of training episodes, their last states included
     first_states: Tensor  # (episodes, S), every episode's start
     episodes: int  # collected, without demonstrations
     real_steps: int  # likewise
@@ -47,6 +49,7 @@ def dataset(replay: Replay, task: Task, device: str) -> Dataset:
         *pairs(train),
         *pairs(held),
         states=tensor(train.states),
+        state_range=StateRange.of(tensor(np.concatenate([train.states, train.next_states]))),
         first_states=first_states,
         episodes=len(replay.collected),
         real_steps=replay.real_steps,

@@ -25,7 +25,7 @@ from mbrl_core.algorithms.referee import Referee
 from mbrl_core.algorithms.report import Adaptation, RoundReport
 from mbrl_core.algorithms.restart import half_way_to_initial_spread
 from mbrl_core.algorithms.tally import Tally, timed
-from mbrl_core.algorithms.validation import Score, ValidationConfig, score
+from mbrl_core.algorithms.validation import Score, Trial, ValidationConfig, score
 from mbrl_core.algorithms.world import World
 from mbrl_core.bundle import Bundle
 from mbrl_core.checkpoint import Checkpoint
@@ -126,6 +126,7 @@ class Learner:
         if rollouts % members:
             raise refuse("imagination.rollouts", f"a multiple of {members} members", rollouts)
         self._validation, self._iterations, self._restart = check(config.validation), config.iterations, config.restart
+        self._margin = config.imagination.margin
         self._rng = np.random.default_rng((seed, 1))
         width_in, width_out = task.input_dim, task.learned_dim
         self.ensemble = make_ensemble(width_in, width_out, config.ensemble, seed=seed, device=self._device)
@@ -245,8 +246,8 @@ class Learner:
         self._renormalise(data)
         world = World(self._task, self.ensemble, self._obs_norm, data, self._goals, self._generator, tally.imagined)
         with timed(tally, "validating", on_phase):
-            starts, goals = self._validation_set(data)
-            referee = self._begin(starts, goals)
+            trial = self._validation_trial(data)
+            referee = self._begin(trial)
         for iteration in range(1, self._iterations + 1):
             if should_stop() or referee.failures >= self._validation.patience:
                 break
@@ -255,7 +256,7 @@ class Learner:
             tally.inner = self.method.inner if isinstance(self.method, Adapts) else None
             if iteration % every == 0 or iteration == self._iterations:
                 with timed(tally, "validating", on_phase):
-                    tally.ratio, good = referee.judge(self._score(starts, goals))
+                    tally.ratio, good = referee.judge(self._score(trial))
                 self._count(good, data)
         if not (referee.progress or referee.failures):
             return  # stopped before any validation: nothing is known of it
@@ -264,29 +265,27 @@ class Learner:
 
     def _imagine_episodes(self, data: Dataset, tally: Tally) -> None:
         """How the last good policy does from where real episodes begin: what a real episode compares with."""
-        result = self._score(_in_turn(data.first_states, self._validation.goals), self._goals(self._validation.goals))
+        result = self._score(self._trial(data, _in_turn(data.first_states, self._validation.goals)))
         tally.imagined_return, tally.imagined_success = float(result.returns.mean()), float(result.success.mean())
 
-    def _begin(self, starts: Tensor, goals: Tensor) -> Referee:
+    def _begin(self, trial: Trial) -> Referee:
         """Restart what the settings say, or go on; whatever is not the last good policy has that one to beat."""
-        before = self._score(starts, goals)
+        before = self._score(trial)
         if self._restart == "all":
             self.method.replace(self.method.initial())
-            return Referee(self._validation, self._score(starts, goals), to_beat=before)
+            return Referee(self._validation, self._score(trial), to_beat=before)
         if self._candidate is not None:
             self._replace_rebased(self._candidate)
-            return Referee(self._validation, self._score(starts, goals), to_beat=before)
+            return Referee(self._validation, self._score(trial), to_beat=before)
         if self._restart == "spread":
             trained = self.method.trained
             policy = half_way_to_initial_spread(self.method.policy, trained.policy)
             self.method.replace(trained._replace(policy=policy))
         return Referee(self._validation, before)
 
-    def _score(self, starts: Tensor, goals: Tensor) -> Score:
-        parameters = self.method.trained.policy
-        horizon = min(self._task.steps, self._validation.horizon)
-        policy, norm = self.method.policy, self._obs_norm
-        return score(self._task, self.ensemble, policy, parameters, norm, starts, goals, horizon)
+    def _score(self, trial: Trial) -> Score:
+        policy, parameters = self.method.policy, self.method.trained.policy
+        return score(self._task, self.ensemble, policy, parameters, self._obs_norm, trial)
 
     def _count(self, good: bool, data: Dataset) -> None:
         """Count a validation, and remember a policy that passed it."""
@@ -327,7 +326,7 @@ class Learner:
         policy, value = rebased(trained.policy, old, new), rebased(trained.value, old, new)
         self.method.replace(trained._replace(policy=policy, value=value))
 
-    def _validation_set(self, data: Dataset) -> tuple[Tensor, Tensor]:
+    def _validation_trial(self, data: Dataset) -> Trial:
         """Starts and goals, fixed for the round: half of it where real episodes begin, half anywhere in them.
 
         Episodes may be few and begin alike: from one start, four of five members agree on luck.
@@ -335,7 +334,13 @@ class Learner:
         count = self._validation.goals
         anywhere = self._rng.integers(len(data.states), size=count // 2)
         beginnings = _in_turn(data.first_states, count - len(anywhere))
-        return torch.cat([beginnings, data.states[torch.as_tensor(anywhere, device=self._device)]]), self._goals(count)
+        elsewhere = data.states[torch.as_tensor(anywhere, device=self._device)]
+        return self._trial(data, torch.cat([beginnings, elsewhere]))
+
+    def _trial(self, data: Dataset, starts: Tensor) -> Trial:
+        """From these starts to as many goals."""
+        horizon = min(self._task.steps, self._validation.horizon)
+        return Trial(starts, self._goals(len(starts)), data.state_range.widened(self._margin), horizon)
 
     def _goals(self, count: int) -> Tensor:
         return torch.as_tensor(self._task.sample_goal(self._rng, count), dtype=torch.float32, device=self._device)

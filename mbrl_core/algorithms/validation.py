@@ -14,7 +14,8 @@ from torch import Tensor
 from mbrl_core.config import setting
 from mbrl_core.models.ensemble import Ensemble
 from mbrl_core.models.normaliser import Normaliser
-from mbrl_core.models.roll_out import roll_out
+from mbrl_core.models.roll_out import Rules, roll_out
+from mbrl_core.models.state_range import StateRange
 from mbrl_core.policies.gaussian_mlp import GaussianMlp, Parameters
 from mbrl_core.tasks.task import Task
 
@@ -34,6 +35,16 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Where policies are tried."""
+
+    starts: Tensor  # (B, S)
+    goals: Tensor  # (B, G)
+    within: StateRange  # where imagined states are kept
+    horizon: int  # H, steps
+
+
+@dataclass(frozen=True)
 class Score:
     """How a policy does in every member that is asked."""
 
@@ -48,20 +59,18 @@ def score(
     policy: GaussianMlp,
     parameters: Parameters,
     obs_norm: Normaliser,
-    starts: Tensor,
-    goals: Tensor,
-    horizon: int,
+    trial: Trial,
 ) -> Score:
-    """Try a policy's mean action in every member from the same starts (B, S) to the same goals (B, G) for H steps.
+    """Try a policy's mean action in every member, from the same starts to the same goals.
 
     Raises:
       FloatingPointError: an imagined number is not finite.
     """
     members = ensemble.asked
-    starts, goals = starts.repeat(members, 1), goals.repeat(members, 1)
-    act = partial(policy.distribution, parameters)
+    starts, goals = trial.starts.repeat(members, 1), trial.goals.repeat(members, 1)
+    act, rules = partial(policy.distribution, parameters), Rules(within=trial.within)
     with torch.no_grad():
-        rollouts = roll_out(task, ensemble, act, obs_norm, starts, goals, horizon, None)
+        rollouts = roll_out(task, ensemble, act, obs_norm, starts, goals, trial.horizon, None, rules)
     success = task.success(rollouts.last_states, goals).to(torch.float32)
     returns = rollouts.rewards.sum(0).reshape(members, -1)
     return Score(returns.mean(1), returns.std(1, correction=0), success.reshape(members, -1).mean(1))

@@ -68,11 +68,12 @@ class World:
     def rules(self, config: ImaginationConfig) -> Rules:
         """Settings that are relative to the data, in the units of the ensemble and of the rewards."""
         weight = self.imagined.bonus_weight = config.bonus.weight_at(self.data.real_steps)
+        within = self.data.state_range.widened(config.margin)
         if not (weight or config.truncation):
-            return Rules(config.propagation)
+            return Rules(config.propagation, within=within)
         mean, high = self._usual_disagreement
         most = config.truncation * high if config.truncation else math.inf
-        return Rules(config.propagation, most, weight * self.data.reward_spread / mean)
+        return Rules(config.propagation, most, weight * self.data.reward_spread / mean, within)
 
     @cached_property
     def _usual_disagreement(self) -> tuple[float, float]:

@@ -43,6 +43,9 @@ class ImaginationConfig:
     truncation: float = setting(
         0.0, doc="rollouts are cut at this multiple of the disagreement's 0.99 quantile on real data; 0 = off", low=0.0
     )
+    margin: float = setting(
+        1.0, doc="how far imagined states may leave the range of the real ones, in widths of that range", low=0.0
+    )
     bonus: BonusConfig = setting(BonusConfig(), doc="reward for disagreement")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from mbrl_core.config import refuse
 from mbrl_core.models.ensemble import Ensemble
 from mbrl_core.models.normaliser import Normaliser
+from mbrl_core.models.state_range import StateRange
 from mbrl_core.policies.diagonal_gaussian import log_density
 from mbrl_core.tasks.task import Task
 
@@ -24,11 +25,12 @@ Act = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What imagination for training may do beyond a plain rollout; the defaults do nothing."""
+    """What imagination does beyond a plain rollout; the defaults do nothing."""
 
     propagation: str = "rollout"  # one member for a whole rollout, or "step": a random one for every row and step
     most_disagreement: float = math.inf  # a rollout is cut before a step with more, but never before its first
     bonus: float = 0.0  # reward for a disagreement of 1
+    within: StateRange | None = None  # where states are kept; None: anywhere
 
 
 PLAIN = Rules()
@@ -78,7 +80,7 @@ def roll_out(
       goals: (B, G).
       horizon: H.
       generator: draws actions and next states; without one, both are the mean.
-      rules: who predicts, where to cut, and what disagreement is worth.
+      rules: who predicts, where to cut, what disagreement is worth, and where states are kept.
 
     Raises:
       ValueError: B is not a multiple of K, or there is no generator to deal members with.
@@ -98,7 +100,9 @@ def roll_out(
         cut = alive & (disagreement > rules.most_disagreement) & (step > 0)
         alive = alive & ~cut
         change, member = _predict(ensemble, inputs, generator, rules)
-        following = torch.where(alive[:, None], task.next_state(state, sent, change), state)
+        following = task.next_state(state, sent, change)
+        following = rules.within.nearest(following) if rules.within else following
+        following = torch.where(alive[:, None], following, state)
         reward = task.reward(state, sent, following, goals) + rules.bonus * disagreement
         reward = torch.where(alive, reward, 0.0)
         ends = alive & task.terminates(following, goals)

@@ -51,7 +51,7 @@ def walking(request):
 def scored(learner, *returns: float, spread: float = 0.0) -> None:
     """What validation finds, call by call."""
     found = iter(returns)
-    learner._score = lambda starts, goals: Score(
+    learner._score = lambda trial: Score(
         torch.full((5,), float(next(found))), torch.full((5,), spread), torch.zeros(5)
     )
 

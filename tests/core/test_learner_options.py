@@ -144,7 +144,7 @@ def test_a_fresh_policy_that_is_not_better_leaves_the_last_good_one(name, replay
     learner = with_a_good_policy(restarting(name, "all"))
     good = learner._good
     scores = iter([5.0, 0.0, 1.0, 4.0])  # of the last good policy, the fresh one, that at the end, the one that is kept
-    learner._score = lambda starts, goals: Score(torch.full((5,), next(scores)), torch.zeros(5), torch.zeros(5))
+    learner._score = lambda trial: Score(torch.full((5,), next(scores)), torch.zeros(5), torch.zeros(5))
     idle(learner)
     report = learner.round(replay)
     assert report.validation_ratio == 1.0, "progress within the round"
@@ -158,7 +158,7 @@ def test_a_fresh_policy_that_is_better_replaces_the_last_good_one(replay):
     learner = with_a_good_policy(restarting("me-ppo", "all"))
     good = learner._good.trained
     scores = iter([5.0, 0.0, 6.0, 6.0])
-    learner._score = lambda starts, goals: Score(torch.full((5,), next(scores)), torch.zeros(5), torch.zeros(5))
+    learner._score = lambda trial: Score(torch.full((5,), next(scores)), torch.zeros(5), torch.zeros(5))
     begun = idle(learner)
     assert learner.round(replay).accepted
     assert learner.version == 2

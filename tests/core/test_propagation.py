@@ -17,7 +17,7 @@ from mbrl_core.algorithms.mb_mpo import MbMpoConfig, mb_mpo
 from mbrl_core.algorithms.me_ppo import MePpo, MePpoConfig, me_ppo
 from mbrl_core.algorithms.me_trpo import MeTrpoConfig, me_trpo
 from mbrl_core.algorithms.ppo import PpoConfig
-from mbrl_core.algorithms.validation import score
+from mbrl_core.algorithms.validation import Trial, score
 from mbrl_core.algorithms.value_fit import ValueConfig, ValueFit
 from mbrl_core.algorithms.vanilla import vanilla
 from mbrl_core.algorithms.world import Imagined, World
@@ -25,6 +25,7 @@ from mbrl_core.models.ensemble import EnsembleConfig
 from mbrl_core.models.imagination import BonusConfig, ImaginationConfig
 from mbrl_core.models.normaliser import Normaliser
 from mbrl_core.models.roll_out import PLAIN, Rules, roll_out
+from mbrl_core.models.state_range import StateRange
 from mbrl_core.policies.gaussian_mlp import GaussianMlp
 
 NORM, ROWS, HORIZON = Normaliser(torch.zeros(4), torch.ones(4)), 10, 4
@@ -145,7 +146,10 @@ def test_settings_are_in_units_of_the_data():
     assert rules.most_disagreement == pytest.approx(3 * float(usual.quantile(0.99)))
     assert rules.bonus == pytest.approx(0.8 * 0.75 * 2.0 / float(usual.mean()))
     assert here.imagined.bonus_weight == pytest.approx(0.6)
-    assert here.rules(ImaginationConfig()) == PLAIN
+    plain = here.rules(ImaginationConfig())
+    assert dataclasses.replace(plain, within=None) == PLAIN
+    assert torch.equal(plain.within.high, here.data.state_range.widened(1.0).high)
+    assert torch.equal(rules.within.high, plain.within.high)
 
 
 def test_the_rewards_spread_is_that_of_what_was_collected():
@@ -198,9 +202,8 @@ def test_a_policy_prefers_where_members_disagree_if_there_is_a_bonus(weight, dra
 def test_validation_pays_no_bonus_and_cuts_nothing():
     policy = GaussianMlp(4, 2)
     parameters = policy.initial(torch.Generator().manual_seed(0)) | {"bias2": torch.tensor([0.9, 0.0])}
-    starts, goals = torch.ones(3, 2), torch.zeros(3, 2)
-    with torch.no_grad():
-        result = score(Flat(), Doubtful(), policy, parameters, NORM, starts, goals, 6)
+    trial = Trial(torch.ones(3, 2), torch.zeros(3, 2), StateRange(torch.full((2,), -9.0), torch.full((2,), 9.0)), 6)
+    result = score(Flat(), Doubtful(), policy, parameters, NORM, trial)
     assert result.returns.tolist() == [0.0] * 5, "members disagree, and the task pays nothing"
 
 

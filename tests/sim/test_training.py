@@ -208,6 +208,13 @@ def test_a_reward_and_an_end_that_are_learned_are_imagined(tmp_path):
         assert row["imagined_return"] != 0.0, "all that is known of the reward"
 
 
+def test_a_world_in_which_random_actions_fall_at_once_is_imagined(tmp_path):
+    run = training(tmp_path, env="InvertedDoublePendulum-v5", steps=240)
+    run.run(Silent())
+    assert [row["problem"] for row in run.rows] == [""] * len(run.rows), "models of a fall diverge beyond it"
+    assert run.rows[-1]["imagined_steps"] > 0
+
+
 ADAPTED = ("adapted_return_mean", "adapted_return_std", "adapted_return_min", "inner_kl", "inner_gradient_norm")
 
 
